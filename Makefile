@@ -1,0 +1,66 @@
+# Everything here works on a bare machine: Python 3.11 or later, make, and a C compiler for the few
+# dependencies that may have no wheel for it. `make demo` and `make test` do all of their own set-up.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+# What CI and this repository's machines have: tests that want more wait for each other.
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench contract clean
+
+help:  ## Show the targets
+	@sed -nE 's/^([a-z]+):.*##  *(.*)/  make \1\t\2/p' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo  ## Find, fix and prove on ShopEase
+	$(BIN)/upshift demo $(ARGS)
+
+test: lint contract  ## Run the linters and all tests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+lint: $(VENV)/.dev  ## Run ruff, mypy --strict and the import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+contract: $(VENV)/.dev .venv-sqlalchemy-2.0/.contract  ## Run the tests that pin SQLAlchemy's private parts, on its older versions
+	.venv-sqlalchemy-2.0/bin/python -m pytest -q -p no:cacheprovider tests/contract tests/unit/sql/test_batching.py tests/unit/sql/test_capture.py
+
+bench: $(VENV)/.bench  ## Run one benchmark (BENCH=name), or all
+	$(BIN)/python benchmarks/run.py $(BENCH)
+
+clean:  ## Remove the virtual environments and caches
+	rm -rf $(VENV) .venv-* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(VENV)/.made:
+	@test -n "$(PYTHON)" || { echo "Upshift needs Python 3.11 or later on the PATH"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -q && apt-get install -qy python3-venv; \
+		else echo "Python's venv module is missing: install your system's python3-venv package"; exit 1; fi; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt pip
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.made pyproject.toml constraints.txt
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[demo,redis]' --group dev
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt --group bench
+	@touch $@
+
+.venv-sqlalchemy-2.0/.contract: $(VENV)/.made pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-sqlalchemy-2.0
+	.venv-sqlalchemy-2.0/bin/pip install -q --disable-pip-version-check -c constraints.txt pip
+	grep -vi '^sqlalchemy==' constraints.txt > .venv-sqlalchemy-2.0/constraints.txt
+	.venv-sqlalchemy-2.0/bin/pip install -q --disable-pip-version-check -c .venv-sqlalchemy-2.0/constraints.txt \
+		-e . 'sqlalchemy==2.0.40' aiosqlite hypothesis pytest pytest-asyncio pytest-timeout
+	@touch $@

@@ -1,0 +1,1 @@
+"""The routes, one module an area of the shop."""

@@ -1,0 +1,123 @@
+"""`Upshift`: one object that wires the rooms to one application. It holds no logic of its own."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sqlalchemy.engine import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from upshift.diagnose import Observation, diagnose
+from upshift.record import Attachment, CallSites, Keeper, Record, Recorder
+from upshift.settings import Settings
+from upshift.sql import Batching, Capture, StatementTable
+from upshift.traffic import Compression
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from upshift.diagnose import Finding
+
+
+class Upshift:
+    """Observes one ASGI application and its engines, and applies the fixes that are turned on.
+
+    A Starlette or FastAPI application is observed in place. Any other ASGI application is observed when it is
+    served through this object, which is an ASGI application itself.
+
+    Args:
+        app: the application.
+        engine: its engine or engines, sync or async; none where it has no database.
+        batching: answer lazy loads by cohort. The settings' value where not given.
+        compression: compress responses. The settings' value where not given.
+        settings: all settings; read from the `UPSHIFT_*` variables where not given.
+
+    Attributes:
+        settings: the settings in force.
+
+    Raises:
+        SettingsError: an `UPSHIFT_*` variable has a value that its setting cannot have.
+        TypeError: an engine is none.
+
+    Example:
+        >>> from sqlalchemy import create_engine
+        >>> from starlette.applications import Starlette
+        >>> upshift = Upshift(Starlette(), engine=create_engine("sqlite://"), batching=True)
+        >>> upshift.findings()
+        ()
+        >>> upshift.close()
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        engine: Engine | AsyncEngine | Iterable[Engine | AsyncEngine] = (),
+        batching: bool | None = None,
+        compression: bool | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        engines = _sync_engines(engine)
+        self.settings = _decided(settings or Settings.from_environment(), batching, compression)
+        self._current: ContextVar[Record | None] = ContextVar("upshift_record", default=None)
+        self._keeper = Keeper(self.settings.record)
+        self._statements = StatementTable()
+        call_sites = CallSites()
+        self._capture = Capture(
+            engines, self._current, call_sites, keep_parameters=self.settings.sql.keep_parameters
+        )
+        self._batching = Batching(engines, call_sites) if self.settings.sql.batching else None
+        self._attachment = Attachment(app, self._around)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the application, observed."""
+        await self._attachment.app(scope, receive, send)
+
+    def observation(self) -> Observation:
+        """Return what has been observed since the start: kept records, and statistics of all statements."""
+        return Observation(
+            records=self._keeper.records(),
+            statements=self._statements.rows(),
+            settings=self.settings,
+        )
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Return what the rules find in it, the worst first."""
+        return diagnose(self.observation())
+
+    def close(self) -> None:
+        """Take everything out of the application and its engines. Calling it twice does nothing more."""
+        self._attachment.detach()
+        self._capture.close()
+        if self._batching is not None:
+            self._batching.close()
+
+    def _around(self, app: ASGIApp) -> ASGIApp:
+        traffic = self.settings.traffic
+        if traffic.compression:
+            app = Compression(app, minimum_bytes=traffic.compression_minimum_bytes)
+        return Recorder(app, self._close_record, self._current)
+
+    def _close_record(self, record: Record) -> None:
+        self._statements.fold(record)
+        self._keeper.keep(record)
+
+
+def _decided(settings: Settings, batching: bool | None, compression: bool | None) -> Settings:  # noqa: FBT001 - settings are booleans
+    if batching is not None:
+        settings = replace(settings, sql=replace(settings.sql, batching=batching))
+    if compression is not None:
+        settings = replace(settings, traffic=replace(settings.traffic, compression=compression))
+    return settings
+
+
+def _sync_engines(engine: Engine | AsyncEngine | Iterable[Engine | AsyncEngine]) -> tuple[Engine, ...]:
+    engines = (engine,) if isinstance(engine, Engine | AsyncEngine) else tuple(engine)
+    for each in engines:
+        if not isinstance(each, Engine | AsyncEngine):
+            raise TypeError(f"engine must be SQLAlchemy engines, sync or async; {each!r} is none")
+    return tuple(each.sync_engine if isinstance(each, AsyncEngine) else each for each in engines)

@@ -1,0 +1,102 @@
+"""Boots the application that a command names, and finds its engines."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import sys
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from upshift.errors import ApplicationLoadError, DatabaseUnavailableError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+CONNECT_SECONDS = 10.0
+"""How long a database may take to accept a connection."""
+
+
+def load_application(target: str, app_dir: str = ".") -> ASGIApp:
+    """Import an ASGI application.
+
+    Args:
+        target: `module:attribute`, such as `shop.main:app`.
+        app_dir: the folder put first on the import path.
+
+    Raises:
+        ApplicationLoadError: the target is malformed, does not import, or is no ASGI application.
+    """
+    module_name, separator, attribute = target.partition(":")
+    if not (module_name and separator and attribute):
+        raise ApplicationLoadError(f"{target!r} names no application; write module:app, such as shop.main:app")
+    folder = str(Path(app_dir).resolve())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise ApplicationLoadError(
+            f"{module_name} did not import: {type(error).__name__}: {error} ({where.filename}:{where.lineno});"
+            f" modules are looked for in {folder} first (--app-dir)"
+        ) from error
+    app: object = module
+    for name in attribute.split("."):
+        if not hasattr(app, name):
+            raise ApplicationLoadError(f"{module_name} has no {attribute!r}")
+        app = getattr(app, name)
+    if not callable(app):
+        raise ApplicationLoadError(f"{target} is a {type(app).__name__}, not an ASGI application")
+    return cast("ASGIApp", app)
+
+
+def find_engines() -> tuple[Engine, ...]:
+    """Return the engines that live in this process; an async engine's is the sync one inside it."""
+    return tuple(each for each in gc.get_objects() if issubclass(type(each), Engine))
+
+
+def check_database(engine: Engine) -> None:
+    """Connect once.
+
+    Raises:
+        DatabaseUnavailableError: the database refused, or did not answer within `CONNECT_SECONDS`.
+    """
+    url = engine.url.render_as_string(hide_password=True)
+    # A thread, because a driver's connect may hang for minutes and cannot be interrupted.
+    pool = ThreadPoolExecutor(1, "upshift-connect")
+    try:
+        pool.submit(_connect, engine).result(CONNECT_SECONDS)
+    except FutureTimeoutError:
+        raise DatabaseUnavailableError(f"{url} did not answer within {CONNECT_SECONDS:.0f} s") from None
+    except (SQLAlchemyError, OSError) as error:
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise DatabaseUnavailableError(f"cannot connect to {url}: {reason}") from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _connect(engine: Engine) -> None:
+    if engine.dialect.is_async:
+        import asyncio
+
+        async def connect() -> None:
+            # An engine of our own: the application's pool belongs to the event loop that serves it.
+            own = create_async_engine(engine.url)
+            try:
+                async with own.connect():
+                    pass
+            finally:
+                await own.dispose()
+
+        asyncio.run(connect())
+    else:
+        with engine.connect():
+            pass

@@ -1,0 +1,162 @@
+"""`upshift find`: boots an application, drives its GET routes, and prints what makes them slow."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from upshift.application import Upshift
+from upshift.cli.boot import check_database, find_engines, load_application
+from upshift.diagnose import Report, Severity, diagnose, lifespan, survey
+from upshift.diagnose.formats import FORMATS
+from upshift.settings import RecordSettings, Settings
+from upshift.sql import advise_on
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.engine import Engine
+    from starlette.types import ASGIApp
+
+    from upshift.diagnose import Observation
+    from upshift.diagnose.survey import Survey
+    from upshift.diagnose.values import Scalar
+
+MAX_RECORDS = 10_000
+"""Requests kept for the rules."""
+
+SEVERITIES = {severity.label: severity for severity in Severity}
+
+
+@click.command()
+@click.argument("target", metavar="MODULE:APP")
+@click.option("--app-dir", default=".", show_default=True, help="Folder put first on the import path.")
+@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Sent with every request.")
+@click.option(
+    "--values",
+    "values_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="TOML file with lists of values by parameter name: user_id = [1, 2].",
+)
+@click.option("--samples", default=5, show_default=True, type=click.IntRange(1, 50), help="Requests to a route with parameters.")
+@click.option("--timeout", default=30.0, show_default=True, type=click.FloatRange(0.1), help="Seconds that one answer may take.")
+@click.option("--format", "output", default="table", type=click.Choice(list(FORMATS)), help="How findings are printed.")
+@click.option(
+    "--fail-on",
+    default="error",
+    show_default=True,
+    type=click.Choice([*SEVERITIES, "never"]),
+    help="Exit with 1 when there is a finding of this severity or worse.",
+)
+@click.option(
+    "--try-on-database",
+    is_flag=True,
+    help="Try indexes on the tables themselves, in transactions that are rolled back. Writes wait meanwhile.",
+)
+def find(  # noqa: PLR0913 - one parameter an option
+    target: str,
+    app_dir: str,
+    headers: tuple[str, ...],
+    values_file: Path | None,
+    samples: int,
+    timeout: float,
+    output: str,
+    fail_on: str,
+    try_on_database: bool,
+) -> None:
+    """Boot an application, drive its GET routes, and print what makes them slow."""
+    sent = dict(_header(each) for each in headers)
+    values = _values(values_file)
+    app = load_application(target, app_dir)
+    observation, driven = asyncio.run(_observe(app, sent, values, samples, timeout))
+    advice, notes = advise_on(observation.statements, find_engines(), try_on_database=try_on_database)
+    findings = diagnose(replace(observation, advice=advice))
+    report = Report(
+        findings=findings,
+        routes=driven.routes,
+        requests=driven.requests,
+        skipped=tuple(driven.skipped),
+        notes=(*driven.failures, *notes),
+    )
+    click.echo(FORMATS[output](report), nl=False)
+    failed = fail_on != "never" and any(each.severity >= SEVERITIES[fail_on] for each in findings)
+    _leave(int(failed))
+
+
+async def _observe(
+    app: ASGIApp,
+    headers: dict[str, str],
+    values: dict[str, Sequence[Scalar]],
+    samples: int,
+    timeout: float,
+) -> tuple[Observation, Survey]:
+    settings = Settings.from_environment()
+    settings = replace(
+        settings,
+        record=RecordSettings(ring_size=MAX_RECORDS, sample_rate=1.0),
+        # In this process's memory only, to plan with; nothing prints or stores them.
+        sql=replace(settings.sql, keep_parameters=True),
+    )
+    async with lifespan(app):
+        engines = find_engines()
+        while True:
+            for engine in engines:
+                check_database(engine)
+            observed = Upshift(app, engine=engines, settings=settings)
+            driven = await survey(
+                app,
+                observed,
+                headers=headers,
+                values=values,
+                samples=samples,
+                timeout=timeout,
+                on_progress=_show_progress,
+            )
+            observation = observed.observation()
+            observed.close()
+            found = find_engines()
+            if set(found) <= set(engines):
+                return observation, driven
+            engines = found  # the application made an engine on the way: once more, with that one observed
+
+
+def _show_progress(request: str) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"\r\x1b[K{request[:100]}", err=True, nl=False)
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition(":")
+    if not separator or not name.strip() or "\n" in text or "\r" in text:
+        raise click.BadParameter(f"{text!r} is no header; write 'Name: value'", param_hint="--header")
+    return name.strip(), value.strip()
+
+
+def _values(file: Path | None) -> dict[str, Sequence[Scalar]]:
+    if file is None:
+        return {}
+    try:
+        values: dict[str, Any] = tomllib.loads(file.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{file} is not TOML: {error}", param_hint="--values") from error
+    for name, each in values.items():
+        if not isinstance(each, list) or not all(isinstance(value, str | int | float) for value in each):
+            raise click.BadParameter(f"{name} in {file} must be a list of values", param_hint="--values")
+    return values
+
+
+def _leave(status: int) -> None:
+    """End the process, even when a request that never answered still blocks a worker thread."""
+    if any(thread.name.startswith("AnyIO worker") for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

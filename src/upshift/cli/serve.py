@@ -1,0 +1,39 @@
+"""`upshift serve`: serves an application with Upshift around it, without a change to its code."""
+
+from __future__ import annotations
+
+import click
+
+from upshift.application import Upshift
+from upshift.cli.boot import find_engines, load_application
+from upshift.errors import MissingExtraError
+
+
+@click.command()
+@click.argument("target", metavar="MODULE:APP")
+@click.option("--app-dir", default=".", show_default=True, help="Folder put first on the import path.")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--batching/--no-batching", default=None, help="Answer lazy loads by cohort.")
+@click.option("--compression/--no-compression", default=None, help="Compress responses.")
+@click.option("--log-level", default="info", show_default=True, help="uvicorn's.")
+def serve(  # noqa: PLR0913 - one parameter an option
+    target: str,
+    app_dir: str,
+    host: str,
+    port: int,
+    batching: bool | None,
+    compression: bool | None,
+    log_level: str,
+) -> None:
+    """Serve an application with Upshift around it, as `Upshift(app, …)` in its code would.
+
+    The engines are those that exist once the application is imported.
+    """
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise MissingExtraError("serving", "demo") from error
+    app = load_application(target, app_dir)
+    observed = Upshift(app, engine=find_engines(), batching=batching, compression=compression)
+    uvicorn.run(observed, host=host, port=port, log_level=log_level, access_log=False)

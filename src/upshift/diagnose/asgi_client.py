@@ -1,0 +1,147 @@
+"""A small ASGI client: starts an application, sends it requests in process, and stops it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from upshift.errors import ApplicationLoadError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from starlette.types import ASGIApp, Message
+
+MAX_BODY = 10_000_000
+"""Bytes of a body kept; an endless stream is cut off there."""
+
+STARTUP_SECONDS = 60.0
+"""How long an application may take to start or to stop."""
+
+
+class Response(NamedTuple):
+    """What the application answered.
+
+    Attributes:
+        status: the HTTP status; 0 where no response was started.
+        headers: by lower-case name; of repeated ones the last.
+        body: the body as sent, at most `MAX_BODY` bytes of it.
+        error: the exception that left the application, if one did.
+    """
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    error: Exception | None = None
+
+
+async def get(
+    app: ASGIApp, target: str, headers: Mapping[str, str] | None = None, *, timeout: float = 30.0
+) -> Response:
+    """Send a GET request and return the whole response.
+
+    Args:
+        app: the application.
+        target: path and query, percent-encoded.
+        headers: the request's headers.
+        timeout: seconds until the client goes away. A worker thread that blocks longer is left behind.
+
+    Raises:
+        TimeoutError: the application did not answer in time.
+    """
+    parts = urlsplit(target)
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": unquote(parts.path),
+        "raw_path": parts.path.encode(),
+        "query_string": parts.query.encode(),
+        "root_path": "",
+        "headers": [(b"host", b"localhost"), *((k.lower().encode(), v.encode()) for k, v in (headers or {}).items())],
+        "client": ("127.0.0.1", 1),
+        "server": ("localhost", 80),
+        "state": {},
+    }
+    gone = asyncio.Event()
+    asked = False
+    status = 0
+    answered: dict[str, str] = {}
+    chunks: list[bytes] = []
+    size = 0
+
+    async def receive() -> Message:
+        nonlocal asked
+        if not asked:
+            asked = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        nonlocal status, size
+        if message["type"] == "http.response.start":
+            status = message["status"]
+            answered.update((k.decode("latin-1").lower(), v.decode("latin-1")) for k, v in message.get("headers", ()))
+        elif message["type"] == "http.response.body":
+            body = message.get("body", b"")[: MAX_BODY - size]
+            chunks.append(body)
+            size += len(body)
+            if size >= MAX_BODY or not message.get("more_body", False):
+                gone.set()
+
+    async def run() -> Exception | None:
+        try:
+            await app(scope, receive, send)
+        except Exception as error:  # noqa: BLE001 - the application's own; the caller reports it
+            return error
+        return None
+
+    task = asyncio.ensure_future(run())
+    done, _ = await asyncio.wait({task}, timeout=timeout)
+    if not done:
+        gone.set()
+        task.cancel()
+        # A sync endpoint's thread cannot be cancelled, so the task is not waited for without end.
+        await asyncio.wait({task}, timeout=1.0)
+        raise TimeoutError(f"no complete answer within {timeout:.0f} s")
+    return Response(status, answered, b"".join(chunks), task.result())
+
+
+@asynccontextmanager
+async def lifespan(app: ASGIApp) -> AsyncIterator[None]:
+    """Start the application, and stop it at the end; one without a lifespan just runs.
+
+    Raises:
+        ApplicationLoadError: it failed to start, or took too long.
+    """
+    inbox: asyncio.Queue[Message] = asyncio.Queue()
+    outbox: asyncio.Queue[Message] = asyncio.Queue()
+    scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}
+
+    async def run() -> None:
+        try:
+            await app(scope, inbox.get, outbox.put)
+        except Exception as error:  # noqa: BLE001 - an application that knows no lifespan raises; so does a failed one
+            await outbox.put({"type": "exception", "message": f"{type(error).__name__}: {error}"})
+
+    task = asyncio.ensure_future(run())
+    await inbox.put({"type": "lifespan.startup"})
+    try:
+        answer = await asyncio.wait_for(outbox.get(), STARTUP_SECONDS)
+    except TimeoutError:
+        task.cancel()
+        raise ApplicationLoadError(f"the application did not start within {STARTUP_SECONDS:.0f} s") from None
+    if answer["type"] == "lifespan.startup.failed":
+        raise ApplicationLoadError(f"the application failed to start: {answer.get('message', '')}")
+    try:
+        yield
+    finally:
+        if answer["type"] == "lifespan.startup.complete":
+            await inbox.put({"type": "lifespan.shutdown"})
+            await asyncio.wait({task}, timeout=STARTUP_SECONDS)
+        task.cancel()

@@ -1,0 +1,28 @@
+"""What the rules read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from upshift.record import Record
+    from upshift.settings import Settings
+    from upshift.sql import IndexAdvice, StatementStatistics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What was seen of one application.
+
+    Attributes:
+        records: requests kept in full, the oldest first.
+        statements: statistics of all statements, the most expensive first.
+        settings: the settings in force, with the rules' thresholds.
+        advice: the indexes that the database's planner was seen to use; empty where none were looked for.
+    """
+
+    records: tuple[Record, ...]
+    statements: tuple[StatementStatistics, ...]
+    settings: Settings
+    advice: tuple[IndexAdvice, ...] = ()

@@ -1,0 +1,154 @@
+"""UP101: a statement repeated from one line within one request, the N+1.
+
+Two things make one. A relationship is loaded lazily for several objects of one cohort, the objects that came
+from one result: then the query that loaded them could have loaded the relationship too. Or the same SELECT is
+sent again and again from one line, as `session.get()` in a loop does.
+
+An object that was loaded alone is no N+1, for there was nobody to load it with; except where it is alone
+because its own parent was loaded by an N+1, whose cure makes them a cohort.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from math import ceil
+from typing import TYPE_CHECKING
+
+from upshift.diagnose.finding import Finding, Severity
+from upshift.sql import SCHEDULE, normalise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from upshift.diagnose.observation import Observation
+    from upshift.record import CallSite, LazyLoad, Record, Statement
+
+CODE = "UP101"
+
+
+@dataclass(slots=True)
+class _Repetition:
+    """One cause, over all requests in which it was seen."""
+
+    sql: str
+    lazy_load: LazyLoad | None
+    routes: set[str] = field(default_factory=set)
+    other_sites: set[CallSite] = field(default_factory=set)
+    requests: int = 0
+    most: int = 0
+    most_seconds: float = 0.0
+
+    def add(self, record: Record, statements: list[Statement]) -> None:
+        self.routes.add(record.operation)
+        self.requests += 1
+        seconds = sum(statement.seconds for statement in statements)
+        if len(statements) > self.most:
+            self.most = len(statements)
+            self.most_seconds = seconds
+
+
+def find(observation: Observation) -> Iterator[Finding]:
+    """Yield a finding for each cause: a relationship or a statement, and the line it is sent from."""
+    fewest = observation.settings.diagnose.repeated_statements
+    causes: dict[tuple[str, CallSite], _Repetition] = {}
+    for record in observation.records:
+        for (name, site), statements, others in (*_lazy_loads(record), *_repeated_selects(record)):
+            if len(statements) >= fewest:
+                first = statements[0]
+                cause = causes.setdefault((name, site), _Repetition(first.sql, first.lazy_load))
+                cause.add(record, statements)
+                cause.other_sites |= others
+    for (_, site), cause in causes.items():
+        yield _finding(site, cause)
+
+
+_Group = tuple[tuple[str, "CallSite"], list["Statement"], set["CallSite"]]
+
+
+def _lazy_loads(record: Record) -> Iterable[_Group]:
+    """Group a request's lazy loads by relationship and line, those that belong to an N+1.
+
+    Objects of one cohort may be read on several lines, say in both branches of an `if`. That is one cause, and
+    it is told of the line that read most of them.
+    """
+    by_cohort: dict[tuple[str, int], list[Statement]] = defaultdict(list)
+    for statement in record.statements:
+        if statement.lazy_load is not None and statement.site is not None:
+            by_cohort[statement.lazy_load.relationship, statement.lazy_load.cohort].append(statement)
+
+    groups: dict[tuple[str, CallSite], list[Statement]] = defaultdict(list)
+    others: dict[tuple[str, CallSite], set[CallSite]] = defaultdict(set)
+    for (relationship, _), statements in by_cohort.items():
+        sites = Counter(statement.site for statement in statements if statement.site is not None)
+        main = sites.most_common(1)[0][0]
+        groups[relationship, main] += statements
+        others[relationship, main] |= sites.keys() - {main}
+
+    def has_siblings(statements: list[Statement]) -> bool:
+        cohorts = Counter(each.lazy_load.cohort for each in statements if each.lazy_load is not None)
+        return max(cohorts.values()) > 1
+
+    guilty = {key for key, statements in groups.items() if has_siblings(statements)}
+    while True:
+        targets = {groups[key][0].lazy_load.target for key in guilty if groups[key][0].lazy_load is not None}
+        more = {key for key in groups if key not in guilty and key[0].partition(".")[0] in targets}
+        if not more:
+            break
+        guilty |= more
+    return [(key, groups[key], others[key]) for key in groups if key in guilty]
+
+
+def _repeated_selects(record: Record) -> Iterable[_Group]:
+    """Group a request's other SELECTs by text and line.
+
+    An eager loader's statements are no repetition: each loads for hundreds of objects.
+    """
+    groups: dict[tuple[str, CallSite], list[Statement]] = defaultdict(list)
+    for statement in record.statements:
+        if statement.lazy_load is None and not statement.is_eager and statement.site is not None:
+            groups[statement.sql, statement.site].append(statement)
+    by_digest: dict[tuple[str, CallSite], list[Statement]] = defaultdict(list)
+    for (sql, site), statements in groups.items():
+        digest = normalise(sql)
+        if digest[:6].upper() == "SELECT":
+            by_digest[digest, site] += statements
+    return [(key, statements, set()) for key, statements in by_digest.items()]
+
+
+def _finding(site: CallSite, cause: _Repetition) -> Finding:
+    lazy_load = cause.lazy_load
+    after = ceil(cause.most / SCHEDULE[-1])
+    fix: tuple[str, ...]
+    if lazy_load is None:
+        title = f"the same SELECT {cause.most} times in one request"
+        fix = ("load the rows with one statement before the loop: select(…).where(Model.id.in_(ids))",)
+    else:
+        model = lazy_load.relationship.partition(".")[0]
+        title = f"N+1 on {lazy_load.relationship}: {cause.most} statements in one request"
+        fix = (
+            f"select({model}).options(selectinload({lazy_load.relationship}))",
+            "or Upshift(app, engine=engine, batching=True), or UPSHIFT_BATCHING=true",
+        )
+    times = "once" if cause.requests == 1 else f"in {cause.requests} requests"
+    evidence = [f"seen {times}; at most {cause.most} statements, {cause.most_seconds * 1e3:.1f} ms, in one"]
+    if cause.other_sites:
+        evidence.append("also read at " + ", ".join(map(str, sorted(cause.other_sites))))
+    evidence.append(normalise(cause.sql))
+    return Finding(
+        code=CODE,
+        severity=Severity.ERROR,
+        title=title,
+        site=site,
+        routes=tuple(sorted(cause.routes)),
+        evidence=tuple(evidence),
+        fix=fix,
+        expect=f"{cause.most} → {after} statements a request, of {cause.most_seconds * 1e3:.0f} ms",
+        data={
+            "relationship": lazy_load.relationship if lazy_load else None,
+            "statements": cause.most,
+            "statements_after": after,
+            "seconds": cause.most_seconds,
+            "requests": cause.requests,
+        },
+    )

@@ -1,0 +1,72 @@
+"""UP102: a slow statement.
+
+The typical execution counts, not the odd one: a statement is slow when its mean is over the threshold, or, once
+there are enough executions for it to mean something, its 95th percentile. When only the slowest was over it,
+the finding is for information. So it is when a missing index explains it, for UP201 tells of that already.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from upshift.diagnose.finding import Finding, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from upshift.diagnose.observation import Observation
+    from upshift.sql import StatementStatistics
+
+CODE = "UP102"
+
+ENOUGH_FOR_P95 = 20
+"""Executions from which on the 95th percentile is taken seriously."""
+
+
+def find(observation: Observation) -> Iterator[Finding]:
+    """Yield a finding for each digest of which an execution took longer than the threshold."""
+    threshold = observation.settings.slow_statement_seconds
+    total = sum(row.seconds.sum for row in observation.statements)
+    explained = {sql for advice in observation.advice for sql in advice.serves}
+    for row in observation.statements:
+        seconds = row.seconds
+        if seconds.max < threshold:
+            continue
+        slow = seconds.mean >= threshold or (
+            seconds.count >= ENOUGH_FOR_P95 and seconds.quantile(0.95) >= threshold
+        )
+        severity = Severity.WARNING if slow and row.sql not in explained else Severity.INFO
+        yield _finding(row, severity, threshold, seconds.sum / total)
+
+
+def _finding(row: StatementStatistics, severity: Severity, threshold: float, share: float) -> Finding:
+    seconds = row.seconds
+    p95 = seconds.quantile(0.95)
+    return Finding(
+        code=CODE,
+        severity=severity,
+        title=f"slow statement: {seconds.mean * 1e3:.0f} ms on average (threshold {threshold * 1e3:.0f} ms)",
+        site=row.site,
+        routes=tuple(sorted(row.routes)),
+        evidence=(
+            f"{seconds.count} executions, {row.rows} rows; ms: min {seconds.min * 1e3:.1f},"
+            f" mean {seconds.mean * 1e3:.1f}, max {seconds.max * 1e3:.1f}, p95 {p95 * 1e3:.1f},"
+            f" total {seconds.sum * 1e3:.0f}; {share:.0%} of the database's time",
+            row.digest.text,
+        ),
+        fix=(
+            "read its plan with EXPLAIN (ANALYZE, BUFFERS); fetch fewer rows or columns, or aggregate in SQL",
+        ),
+        expect=f"up to {share:.0%} of the database's time",
+        data={
+            "digest": row.digest.id,
+            "count": seconds.count,
+            "rows": row.rows,
+            "min_seconds": seconds.min,
+            "mean_seconds": seconds.mean,
+            "max_seconds": seconds.max,
+            "p95_seconds": p95,
+            "total_seconds": seconds.sum,
+            "share": share,
+        },
+    )

@@ -1,0 +1,67 @@
+"""The exceptions that Upshift raises.
+
+Every one is an `UpshiftError`, so a caller that wants them all catches one name::
+
+    UpshiftError
+    ├── SettingsError            a setting or an UPSHIFT_* variable has a value it cannot have
+    ├── MissingExtraError        an optional dependency is not installed; names the extra to install
+    ├── ApplicationLoadError     `module:app` did not import, or is no ASGI application
+    ├── DatabaseUnavailableError the database refused the connection or did not answer
+    ├── IndexAdviceError         an index could not be created, verified or removed
+    ├── ServerUnavailableError   an embedded server could not be had or did not start
+    ├── LoadError                a load test cannot run as asked
+    └── ProofError               a comparison is void: a variant did not start, died or misbehaved
+
+Each message says what was wrong, where, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class UpshiftError(Exception):
+    """Base of every exception that Upshift raises on purpose."""
+
+
+class SettingsError(UpshiftError):
+    """A setting, or the `UPSHIFT_*` variable it came from, has a value it cannot have."""
+
+
+class MissingExtraError(UpshiftError):
+    """An optional dependency is missing.
+
+    Args:
+        feature: what needs it, as the reader would say it.
+        extra: the extra that brings it.
+
+    Example:
+        >>> str(MissingExtraError("index advice", "find"))
+        "index advice needs an optional dependency: pip install 'upshift[find]'"
+    """
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an optional dependency: pip install 'upshift[{extra}]'")
+        self.extra = extra
+
+
+class ApplicationLoadError(UpshiftError):
+    """The application named on the command line cannot be loaded."""
+
+
+class DatabaseUnavailableError(UpshiftError):
+    """The database refused the connection, or did not answer in time."""
+
+
+class IndexAdviceError(UpshiftError):
+    """An index could not be created, verified or removed."""
+
+
+class ServerUnavailableError(UpshiftError):
+    """An embedded PostgreSQL or Valkey server could not be had or did not start."""
+
+
+class LoadError(UpshiftError):
+    """A load test cannot run as asked."""
+
+
+class ProofError(UpshiftError):
+    """A comparison is void: a variant did not start, died under load, or the machine was too noisy."""

@@ -1,0 +1,27 @@
+"""What happened: the record of one request.
+
+Flows in: ASGI requests (through `Recorder`) and statements (from `upshift.sql.capture`).
+Flows out: a `Record` per request, handed to whoever subscribed when it closes.
+"""
+
+from upshift.record.attach import Attachment
+from upshift.record.callsite import CallSite, CallSites
+from upshift.record.histogram import Histogram
+from upshift.record.keeper import Keeper
+from upshift.record.model import MAX_STATEMENTS, LazyLoad, Record, Statement
+from upshift.record.recorder import Recorder
+from upshift.record.route import RouteTemplates
+
+__all__ = [
+    "MAX_STATEMENTS",
+    "Attachment",
+    "CallSite",
+    "CallSites",
+    "Histogram",
+    "Keeper",
+    "LazyLoad",
+    "Record",
+    "Recorder",
+    "RouteTemplates",
+    "Statement",
+]

@@ -1,0 +1,87 @@
+"""Where in the application something happened: the nearest frame that is not a library's.
+
+The walk is on the hot path of every statement, so it does no string work: whether a file belongs to
+the application is decided once for each file name and remembered.
+"""
+
+from __future__ import annotations
+
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+MAX_FRAMES = 200
+"""Frames walked before giving up; deeper stacks have no call site rather than a slow request."""
+
+MAX_FILES = 20_000
+"""File names remembered; code that mints file names (templates, notebooks) cannot grow the table further."""
+
+
+class CallSite(NamedTuple):
+    """A line of the application.
+
+    Attributes:
+        file: the path as the interpreter has it.
+        line: the line number, from 1.
+        function: the function's qualified name.
+
+    Example:
+        >>> str(CallSite("shop/orders.py", 42, "list_orders"))
+        'shop/orders.py:42 list_orders'
+    """
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} {self.function}"
+
+
+class CallSites:
+    """Finds call sites, remembering which files are the application's.
+
+    A file is a library's when it lies in the interpreter's standard library or in a `site-packages` or
+    `dist-packages` folder, when it is part of Upshift itself, or when it is no file (`<string>`).
+
+    Example:
+        >>> import inspect
+        >>> def handler():
+        ...     return CallSites().find(inspect.currentframe())
+        >>> handler() is None  # a doctest is no file
+        True
+    """
+
+    def __init__(self) -> None:
+        paths = sysconfig.get_paths()
+        own = str(Path(__file__).resolve().parent.parent)
+        libraries = {own, paths["stdlib"], paths["platstdlib"]}
+        self._libraries = ("<", *(path.rstrip("/") + "/" for path in libraries))
+        self._is_application: dict[str, bool] = {}
+
+    def find(self, frame: FrameType | None) -> CallSite | None:
+        """Return the nearest application line at or above `frame`, or None."""
+        known = self._is_application
+        for _ in range(MAX_FRAMES):
+            if frame is None:
+                return None
+            code = frame.f_code
+            file = code.co_filename
+            is_application = known.get(file)
+            if is_application is None:
+                is_application = self._classify(file)
+            if is_application:
+                return CallSite(file, frame.f_lineno, code.co_qualname)
+            frame = frame.f_back
+        return None
+
+    def _classify(self, file: str) -> bool:
+        is_application = not (
+            file.startswith(self._libraries) or "/site-packages/" in file or "/dist-packages/" in file
+        )
+        if len(self._is_application) < MAX_FILES:
+            self._is_application[file] = is_application
+        return is_application

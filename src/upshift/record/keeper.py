@@ -1,0 +1,82 @@
+"""Keeps the records worth keeping, in fixed memory.
+
+Each route has a histogram of all its durations. A record is kept in the ring when it failed, when it was
+among the slowest of its route, or by sampling.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import TYPE_CHECKING
+
+from upshift.record.histogram import Histogram
+
+if TYPE_CHECKING:
+    from upshift.record.model import Record
+    from upshift.settings import RecordSettings
+
+MAX_ROUTES = 1_000
+"""Routes with a histogram of their own; further ones share one."""
+
+SLOW_QUANTILE = 0.99
+"""Records slower than this quantile of their route are kept."""
+
+LEARNING = 100
+"""Requests of a route from which on the quantile is taken seriously."""
+
+REVIEW_EVERY = 64
+"""Requests of a route between two looks at the quantile, which costs more than an addition."""
+
+SERVER_ERROR = 500
+
+
+class _Route:
+    __slots__ = ("seconds", "slow")
+
+    def __init__(self) -> None:
+        self.seconds = Histogram()
+        self.slow = float("inf")
+
+    def add(self, seconds: float) -> bool:
+        """Count a request, and tell whether it was among the slowest."""
+        self.seconds.add(seconds)
+        count = self.seconds.count
+        if count >= LEARNING and count % REVIEW_EVERY == 0:
+            self.slow = self.seconds.quantile(SLOW_QUANTILE)
+        return seconds > self.slow
+
+
+class Keeper:
+    """The ring of kept records, and the distribution of durations by route.
+
+    Args:
+        settings: the ring's size and the share of ordinary requests kept.
+    """
+
+    def __init__(self, settings: RecordSettings) -> None:
+        self._ring: deque[Record] = deque(maxlen=settings.ring_size)
+        self._sample_rate = settings.sample_rate
+        self._routes: dict[str, _Route] = {}
+        self._others = _Route()
+
+    def keep(self, record: Record) -> None:
+        """Count a closed record, and keep it if it is worth it."""
+        operation = record.operation
+        route = self._routes.get(operation)
+        if route is None:
+            route = self._others
+            if len(self._routes) < MAX_ROUTES:
+                route = self._routes[operation] = _Route()
+        slow = route.add(record.seconds)
+        failed = record.error is not None or record.status >= SERVER_ERROR
+        if slow or failed or random.random() < self._sample_rate:  # noqa: S311 - sampling, not secrets
+            self._ring.append(record)
+
+    def records(self) -> tuple[Record, ...]:
+        """Return the kept records, the oldest first."""
+        return tuple(self._ring)
+
+    def durations(self) -> dict[str, Histogram]:
+        """Return the distribution of durations, in seconds, by route (`GET /orders/{order_id}`)."""
+        return {operation: route.seconds for operation, route in self._routes.items()}

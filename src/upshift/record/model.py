@@ -1,0 +1,147 @@
+"""What is kept of one request: the `Record` and its `Statement`s.
+
+Both are plain slotted classes, written on the hot path and read after the request has ended.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from upshift.record.callsite import CallSite
+
+MAX_STATEMENTS = 2_000
+"""Statements that one record keeps in full; further ones are only counted."""
+
+
+class LazyLoad(NamedTuple):
+    """The lazy load that caused a statement.
+
+    Attributes:
+        relationship: `Model.attribute`, as the reader would write it.
+        target: the class that the relationship leads to.
+        cohort: equal for objects that came from one result, and so could have been loaded together;
+            an object loaded alone has a cohort of its own.
+    """
+
+    relationship: str
+    target: str
+    cohort: int
+
+
+class Statement:
+    """One execution of one SQL statement.
+
+    Attributes:
+        sql: the text as it was sent to the driver, without parameters.
+        site: the application's line that caused it, or None where no application frame was found.
+        started: `time.perf_counter()` at the start of the execution, in seconds.
+        execute_seconds: time in the driver's execute call.
+        fetch_seconds: time in the driver's fetch calls.
+        rows: rows fetched or changed; None where the driver does not tell.
+        executions: parameter sets sent (more than one for `executemany`).
+        lazy_load: the lazy load that caused it, if one did.
+        is_eager: whether an eager loader (`selectinload`, batching) sent it for many objects.
+        error: class name of the exception that the driver raised, if it raised.
+        parameters: the bound parameters; None unless keeping them was asked for.
+    """
+
+    __slots__ = (
+        "error",
+        "execute_seconds",
+        "executions",
+        "fetch_seconds",
+        "is_eager",
+        "lazy_load",
+        "parameters",
+        "rows",
+        "site",
+        "sql",
+        "started",
+    )
+
+    def __init__(self, sql: str, started: float, site: CallSite | None = None) -> None:
+        self.sql = sql
+        self.started = started
+        self.site = site
+        self.execute_seconds = 0.0
+        self.fetch_seconds = 0.0
+        self.rows: int | None = None
+        self.executions = 1
+        self.lazy_load: LazyLoad | None = None
+        self.is_eager = False
+        self.error: str | None = None
+        self.parameters: Any = None
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in the driver: executing and fetching."""
+        return self.execute_seconds + self.fetch_seconds
+
+
+class Record:
+    """One HTTP request, from its first byte in to its last byte out.
+
+    Attributes:
+        method: the HTTP method, upper case.
+        path: the path asked for, without the query string.
+        route: the route's template (`/orders/{order_id}`); None where no route matched.
+        status: the HTTP status sent; 500 where the application raised before it sent one; 0 while open.
+        started: `time.perf_counter()` at the start, in seconds.
+        seconds: from start to the last byte of the body; 0.0 while open.
+        response_bytes: bytes of the response body as they left the recorder.
+        content_type: the response's media type without parameters, lower case; "" if it has none.
+        content_encoding: the response's content coding, lower case; "" if it has none.
+        accept_encoding: the request's Accept-Encoding header; "" if it has none.
+        endpoint: the function that the route leads to, where the framework tells.
+        statements: the statements executed, in order, at most `MAX_STATEMENTS` of them.
+        statements_dropped: statements beyond that bound.
+        error: class name of the exception that left the application, if one did.
+    """
+
+    __slots__ = (
+        "accept_encoding",
+        "content_encoding",
+        "content_type",
+        "endpoint",
+        "error",
+        "method",
+        "path",
+        "response_bytes",
+        "route",
+        "seconds",
+        "started",
+        "statements",
+        "statements_dropped",
+        "status",
+    )
+
+    def __init__(self, method: str, path: str, started: float) -> None:
+        self.method = method
+        self.path = path
+        self.started = started
+        self.route: str | None = None
+        self.endpoint: Callable[..., Any] | None = None
+        self.status = 0
+        self.seconds = 0.0
+        self.response_bytes = 0
+        self.content_type = ""
+        self.content_encoding = ""
+        self.accept_encoding = ""
+        self.statements: list[Statement] = []
+        self.statements_dropped = 0
+        self.error: str | None = None
+
+    @property
+    def operation(self) -> str:
+        """Method and route template, the name that requests of one kind share."""
+        return f"{self.method} {self.route or '(no route)'}"
+
+    def add(self, statement: Statement) -> None:
+        """Keep a statement, or count it when the record is full."""
+        if len(self.statements) < MAX_STATEMENTS:
+            self.statements.append(statement)
+        else:
+            self.statements_dropped += 1

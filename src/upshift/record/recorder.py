@@ -1,0 +1,139 @@
+"""The ASGI middleware that opens a `Record` for each HTTP request and closes it when the request is over.
+
+It stands outermost and is on every request's way, so it does little: two header scans, one wrapped `send`,
+no formatting, no matching. What is made of a record is the business of whoever takes it at the end.
+"""
+
+from __future__ import annotations
+
+import logging
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from upshift.record.model import Record
+from upshift.record.route import RouteTemplates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import ContextVar
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MAX_TEXT = 2_000
+"""Characters kept of the path and of a header; a hostile one cannot fill the memory that keeps records."""
+
+MAX_MEDIA_TYPES = 500
+"""Content-Type values remembered with their parameters removed; further ones are parsed each time."""
+
+INCOMPLETE = "IncompleteResponse"
+"""The error of a record whose application returned before the last byte, as when the client went away."""
+
+BODIES = frozenset({"http.response.body", "http.response.pathsend", "http.response.zerocopysend"})
+"""The messages that carry the body; the last is the one without `more_body`."""
+
+logger = logging.getLogger("upshift.record")
+
+
+class Recorder:
+    """Records the HTTP requests that pass it; websockets and the lifespan pass untouched.
+
+    A record is open, and `current`, until the application returns. So the statements of background tasks
+    and of dependencies' exit code, which run after the last byte, belong to it; `seconds` ends at that byte.
+    Bytes of files that the server itself sends (`http.response.pathsend`) are not seen.
+
+    An exception leaves as it came. A fault in `on_close` is logged once, counted, and kept from the request.
+
+    Args:
+        app: the application to record.
+        on_close: takes each record when it is complete; it runs in the request's way, and should be quick.
+        current: holds the open record; statements are added to it from wherever the request's context is.
+
+    Attributes:
+        faults: records lost to exceptions of `on_close`.
+
+    Example:
+        >>> import asyncio
+        >>> from contextvars import ContextVar
+        >>> async def app(scope, receive, send):
+        ...     await send({"type": "http.response.start", "status": 204, "headers": []})
+        ...     await send({"type": "http.response.body"})
+        >>> async def ignore(message): ...
+        >>> records = []
+        >>> recorder = Recorder(app, records.append, ContextVar("current", default=None))
+        >>> scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+        >>> asyncio.run(recorder(scope, None, ignore))
+        >>> records[0].method, records[0].path, records[0].status
+        ('GET', '/', 204)
+    """
+
+    def __init__(
+        self, app: ASGIApp, on_close: Callable[[Record], None], current: ContextVar[Record | None]
+    ) -> None:
+        self.faults = 0
+        self._app = app
+        self._on_close = on_close
+        self._current = current
+        self._templates = RouteTemplates()
+        self._media_types: dict[bytes, str] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application and record what it answers."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        record = Record(scope["method"], scope["path"][:MAX_TEXT], perf_counter())
+        for name, value in scope["headers"]:
+            if name == b"accept-encoding":
+                record.accept_encoding = value[:MAX_TEXT].decode("latin-1")
+                break
+
+        async def recording_send(message: Message) -> None:
+            kind = message["type"]
+            if kind == "http.response.start":
+                record.status = message["status"]
+                self._read_headers(record, message)
+            await send(message)
+            if kind in BODIES:
+                record.response_bytes += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    record.seconds = perf_counter() - record.started
+
+        token = self._current.set(record)
+        try:
+            await self._app(scope, receive, recording_send)
+        except BaseException as error:
+            record.error = type(error).__name__
+            raise
+        finally:
+            self._current.reset(token)
+            self._close(record, scope)
+
+    def _read_headers(self, record: Record, message: Message) -> None:
+        for name, value in message.get("headers", ()):
+            if name == b"content-type":  # ASGI has header names in lower case
+                record.content_type = self._media_types.get(value) or self._media_type(value)
+            elif name == b"content-encoding":
+                record.content_encoding = value[:MAX_TEXT].decode("latin-1").strip().lower()
+
+    def _media_type(self, value: bytes) -> str:
+        media_type = value[:MAX_TEXT].partition(b";")[0].decode("latin-1").strip().lower()
+        if len(self._media_types) < MAX_MEDIA_TYPES:
+            self._media_types[value] = media_type
+        return media_type
+
+    def _close(self, record: Record, scope: Scope) -> None:
+        if not record.seconds:  # the last byte was never sent
+            record.seconds = perf_counter() - record.started
+            record.error = record.error or INCOMPLETE
+            record.status = record.status or 500
+        try:
+            record.endpoint = scope.get("endpoint")
+            record.route = self._templates.find(scope)
+            self._on_close(record)
+        except Exception:
+            self.faults += 1
+            if self.faults == 1:
+                logger.exception(
+                    "a record was lost, its request was not touched; later faults are only counted"
+                )

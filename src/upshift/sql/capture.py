@@ -1,0 +1,214 @@
+"""Statement capture: what each request asked of the database, and which line asked.
+
+The dialect's three execute calls are wrapped on the dialect *instance*, so one engine is observed and
+nothing else in the process changes. SQLAlchemy's cursor events would do, at five times the price: a listener
+makes every checkout and every execution take the slow path.
+
+Fetching is timed by the result's fetch strategy, the object through which `CursorResult` reads its cursor;
+it is set for each execution on its own context. That class is not public: `tests/contract` pins it for each
+SQLAlchemy version.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.engine import cursor as sa_cursor
+from sqlalchemy.engine.default import DefaultExecutionContext
+
+from upshift.record import CallSites, LazyLoad, Statement
+from upshift.sql.origin import origin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from contextvars import ContextVar
+
+    from sqlalchemy.engine import Dialect, Engine
+
+    from upshift.record import Record
+
+logger = logging.getLogger("upshift.sql")
+
+_DEFAULT_FETCH: Any = sa_cursor._DEFAULT_FETCH
+_WRAPPED = ("do_execute", "do_executemany", "do_execute_no_params")
+
+
+class Capture:
+    """Records the statements of engines into the current record.
+
+    Args:
+        engines: the (sync) engines to observe; an `AsyncEngine` is observed through its `sync_engine`.
+        current: where the record of the running request is found.
+        call_sites: tells the application's frames from libraries'.
+        keep_parameters: keep each statement's parameters. They may hold personal data, so the default is no.
+
+    Statements outside of a record are not observed. `close()` puts the dialects back as they were.
+    """
+
+    def __init__(
+        self,
+        engines: Iterable[Engine],
+        current: ContextVar[Record | None],
+        call_sites: CallSites | None = None,
+        *,
+        keep_parameters: bool = False,
+    ) -> None:
+        self._current = current
+        self._call_sites = call_sites or CallSites()
+        self._keep_parameters = keep_parameters
+        self._installed: list[tuple[Dialect, str, Callable[..., None]]] = []
+        self._closed = False
+        self.faults = 0
+        for engine in engines:
+            for name in _WRAPPED:
+                self._wrap(engine.dialect, name)
+
+    def close(self) -> None:
+        """Take the wrappers out again. Calling it twice does nothing more."""
+        self._closed = True
+        for dialect, name, wrapper in self._installed:
+            # Somebody may have wrapped the dialect after us: then ours stays, and passes calls through.
+            if vars(dialect).get(name) is wrapper:
+                previous = wrapper.__wrapped__
+                if getattr(previous, "__func__", None) is getattr(type(dialect), name):
+                    delattr(dialect, name)
+                else:
+                    setattr(dialect, name, previous)
+        self._installed.clear()
+
+    def _wrap(self, dialect: Dialect, name: str) -> None:
+        execute: Callable[..., None] = getattr(dialect, name)
+        current_record = self._current.get
+        observe = self._observe
+        is_many = name == "do_executemany"
+
+        # The positions are those of `Dialect.do_execute*`: cursor, statement, [parameters,] context.
+        def wrapper(cursor: Any, sql: str, *arguments: Any) -> None:
+            record = current_record()
+            if record is None or self._closed:
+                execute(cursor, sql, *arguments)
+                return
+            statement = Statement(sql, perf_counter())
+            try:
+                execute(cursor, sql, *arguments)
+            except BaseException as error:
+                statement.error = type(error).__name__
+                raise
+            finally:
+                statement.execute_seconds = perf_counter() - statement.started
+                if is_many:
+                    statement.executions = len(arguments[0])
+                observe(record, statement, cursor, arguments)
+
+        wrapper.__wrapped__ = execute  # type: ignore[attr-defined]
+        setattr(dialect, name, wrapper)
+        self._installed.append((dialect, name, wrapper))
+
+    def _observe(self, record: Record, statement: Statement, cursor: Any, arguments: tuple[Any, ...]) -> None:
+        try:
+            context = arguments[-1]
+            if not isinstance(context, DefaultExecutionContext):
+                return  # a dialect's own statement, such as those it sends on connecting
+            statement.site = origin(self._call_sites, sys._getframe(2))
+            record.add(statement)
+            if self._keep_parameters and len(arguments) > 1:
+                statement.parameters = arguments[0]
+            if statement.error is not None:
+                return
+            if cursor.description is None and cursor.rowcount >= 0:
+                statement.rows = cursor.rowcount
+            _note_loader(context, statement)
+            _time_fetches(context, statement)
+        except Exception:
+            self.faults += 1
+            if self.faults == 1:
+                logger.exception("upshift could not observe a statement; requests go on without it")
+
+
+def _note_loader(context: Any, statement: Statement) -> None:
+    """Note whether a relationship loader sent the statement: a lazy one for one object, an eager one for many."""
+    options = context.execution_options.get("_sa_orm_load_options")
+    if options is None:
+        return
+    path = getattr(context.invoked_statement._compile_options, "_current_path", None)
+    if not path:
+        return
+    state = options._lazy_loaded_from
+    if state is None:
+        statement.is_eager = True
+    else:
+        relationship = path.prop
+        statement.lazy_load = LazyLoad(
+            f"{relationship.parent.class_.__name__}.{relationship.key}",
+            relationship.mapper.class_.__name__,
+            state.runid,
+        )
+
+
+def _time_fetches(context: Any, statement: Statement) -> None:
+    strategy = context.cursor_fetch_strategy
+    if strategy is _DEFAULT_FETCH:
+        options = context.execution_options
+        if context._is_server_side or options.get("stream_results"):
+            # SQLAlchemy would put this strategy in place of the default one, so it is built here instead.
+            if context.cursor.description is None:
+                return
+            started = perf_counter()
+            strategy = sa_cursor.BufferedRowCursorFetchStrategy(context.cursor, options)
+            statement.fetch_seconds += perf_counter() - started
+        context.cursor_fetch_strategy = _TimedFetch(strategy, statement)
+
+
+class _TimedFetch(sa_cursor.ResultFetchStrategy):
+    """Adds the time and the rows of each fetch to a statement; another strategy does the fetching."""
+
+    __slots__ = ("inner", "statement")
+
+    def __init__(self, inner: Any, statement: Statement) -> None:
+        self.inner = inner
+        self.statement = statement
+
+    @property
+    def alternate_cursor_description(self) -> Any:  # type: ignore[override] # read through to the other strategy
+        return self.inner.alternate_cursor_description
+
+    def fetchall(self, result: Any, dbapi_cursor: Any) -> Any:
+        started = perf_counter()
+        rows = self.inner.fetchall(result, dbapi_cursor)
+        statement = self.statement
+        statement.fetch_seconds += perf_counter() - started
+        statement.rows = (statement.rows or 0) + len(rows)
+        return rows
+
+    def fetchmany(self, result: Any, dbapi_cursor: Any, size: int | None = None) -> Any:
+        started = perf_counter()
+        rows = self.inner.fetchmany(result, dbapi_cursor, size)
+        statement = self.statement
+        statement.fetch_seconds += perf_counter() - started
+        statement.rows = (statement.rows or 0) + len(rows)
+        return rows
+
+    def fetchone(self, result: Any, dbapi_cursor: Any, hard_close: bool = False) -> Any:  # noqa: FBT001, FBT002 - SQLAlchemy's signature
+        started = perf_counter()
+        row = self.inner.fetchone(result, dbapi_cursor, hard_close)
+        statement = self.statement
+        statement.fetch_seconds += perf_counter() - started
+        statement.rows = (statement.rows or 0) + (row is not None)
+        return row
+
+    def yield_per(self, result: Any, dbapi_cursor: Any, num: int) -> None:
+        self.inner.yield_per(result, dbapi_cursor, num)
+        if result.cursor_strategy is not self:
+            result.cursor_strategy = _TimedFetch(result.cursor_strategy, self.statement)
+
+    def soft_close(self, result: Any, dbapi_cursor: Any) -> None:
+        self.inner.soft_close(result, dbapi_cursor)
+
+    def hard_close(self, result: Any, dbapi_cursor: Any) -> None:
+        self.inner.hard_close(result, dbapi_cursor)
+
+    def handle_exception(self, result: Any, dbapi_cursor: Any, err: BaseException) -> Any:
+        self.inner.handle_exception(result, dbapi_cursor, err)

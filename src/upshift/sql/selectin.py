@@ -1,0 +1,147 @@
+"""SQLAlchemy's own selectin loader, run for objects that are already loaded.
+
+This is the only module that reaches into SQLAlchemy's loaders. The loader is used, rather than a query of our
+own, because it knows every shape of relationship: composite keys, secondary tables, custom join conditions,
+self-references, inheritance. It is given the options that the *objects* were loaded with, so
+`with_loader_criteria`, `defer` and nested options reach the batched load as they reach a lazy one.
+
+The loader is handed a `_Slot` in place of each object's state. A slot answers as the state does, except that
+a loaded value comes to rest in the slot and does not reach the object: what becomes of it is for the caller
+to say.
+"""
+
+from __future__ import annotations
+
+import inspect
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy
+from sqlalchemy.engine import IteratorResult
+from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy.orm import strategies
+from sqlalchemy.orm.context import QueryContext
+from sqlalchemy.util import immutabledict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy.engine import Result
+    from sqlalchemy.orm import RelationshipProperty, Session
+    from sqlalchemy.orm.state import InstanceState
+
+COVERED_VERSIONS = ("2.0", "2.1")
+"""Minor versions on which `tests/contract` runs."""
+
+_STRATEGY = (("lazy", "selectin"),)
+_LOADER: Any = getattr(strategies, "_SelectInLoader", None) or getattr(strategies, "SelectInLoader", None)
+_PARAMETERS = (
+    "self",
+    "context",
+    "path",
+    "states",
+    "load_only",
+    "effective_entity",
+    "loadopt",
+    "recursion_depth",
+    "execution_options",
+)
+_UNIQUE_BY_IDENTITY: dict[str, Any] = (
+    {"_create_unique_filters": lambda _: [id]}
+    if "_create_unique_filters" in inspect.signature(SimpleResultMetaData).parameters
+    else {"_unique_filters": [id]}
+)
+
+
+def is_covered() -> bool:
+    """Tell whether this SQLAlchemy is one whose loader the contract tests cover."""
+    minor = ".".join(sqlalchemy.__version__.split(".")[:2])
+    return (
+        minor in COVERED_VERSIONS
+        and _LOADER is not None
+        and tuple(inspect.signature(_LOADER._load_for_path).parameters) == _PARAMETERS
+    )
+
+
+class _Slot:
+    """Stands for an object's state while the loader runs, and keeps the value loaded for it."""
+
+    __slots__ = ("_state", "dict", "key", "value")
+
+    def __init__(self, state: InstanceState[Any]) -> None:
+        self._state = state
+        self.dict = state.dict
+        self.key = state.key
+        self.value: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._state, name)
+
+    def get_impl(self, _key: str) -> _Slot:
+        return self
+
+    def set_committed_value(self, _state: object, _dict: object, value: Any) -> None:
+        self.value = value
+
+
+class _Context:
+    """The part of a `QueryContext` that the loader reads."""
+
+    populate_existing = False
+
+    def __init__(self, session: Session, options: Sequence[Any]) -> None:
+        self.session = session
+        # The loader compares the statement with the cached one: here they are the same.
+        statement = SimpleNamespace(_with_options=tuple(options))
+        self.user_passed_query = self.query = statement
+        self.compile_state = SimpleNamespace(select_statement=statement)
+
+    def _loader_strategy_options(self) -> tuple[Any, ...]:
+        options: tuple[Any, ...] = self.query._with_options
+        return options
+
+
+def load_related(
+    session: Session, path: Any, states: Sequence[InstanceState[Any]], *, autoflush: bool = True
+) -> list[Any]:
+    """Load one relationship of many objects with one SELECT for each 500 of them.
+
+    Args:
+        session: the session that the objects belong to.
+        path: the loader path of the relationship, as a lazy load of any of the objects would have it.
+        states: the objects' states; their `load_options` and `load_path` must be equal.
+        autoflush: flush the session first if it is set to.
+
+    Returns:
+        For each state, in order, what a lazy load would have returned: an object, None, or several objects.
+    """
+    relationship: RelationshipProperty[Any] = path.prop
+    loader: Any = relationship._get_strategy(_STRATEGY)
+    slots = [_Slot(state) for state in states]
+    loader._load_for_path(
+        _Context(session, states[0].load_options),
+        path.parent,
+        [(slot, True) for slot in slots],
+        None,
+        loader.entity,
+        None,
+        None,
+        # As a lazy load does: objects that are in the session already are not eagerly completed.
+        immutabledict(
+            _sa_orm_load_options=QueryContext.default_load_options
+            + {"_invoke_all_eagers": False, "_autoflush": autoflush}
+        ),
+    )
+    empty: Any = () if relationship.uselist else None
+    return [empty if slot.value is None else slot.value for slot in slots]
+
+
+def result_of(values: Iterable[Any]) -> Result[Any]:
+    """Return the result that a lazy load's own statement would have given.
+
+    Example:
+        >>> result_of(["a", "b"]).unique().scalars().all()
+        ['a', 'b']
+    """
+    metadata = SimpleResultMetaData(["value"], **_UNIQUE_BY_IDENTITY)
+    return IteratorResult(metadata, iter([(value,) for value in values]))

@@ -1,0 +1,179 @@
+"""Where a candidate is tried: a place in which indexes can be built and forgotten, and plans be asked for.
+
+On PostgreSQL that is one transaction which is always rolled back. Nothing in it touches the application's
+tables unless asked to:
+
+- `how="copy"` copies each table into a temporary one of the same name, which hides the real one for the
+  length of the transaction (`pg_temp` comes first on the search path), builds the candidates on the copy and
+  has the very same statement explained against it. The real table is only read, under the lock of a SELECT.
+- `how="transaction"` builds them on the table itself. Its writers wait meanwhile: not for production.
+
+Either way each candidate stands in a savepoint of its own and leaves with it. A copy is planned as its table
+would be but for two things: temporary tables are never scanned in parallel, and foreign keys, which sharpen
+estimates of joins, are not copied. `upshift.sql.advice` therefore compares with the cheaper of the real
+table's plan and the copy's own plan without the candidate.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import sqlalchemy as sa
+
+from upshift.errors import IndexAdviceError
+from upshift.sql.catalog import quoted, read_postgres_table
+from upshift.sql.engines import connected
+from upshift.sql.explain import explain_postgres, first_line
+from upshift.sql.placeholders import number
+from upshift.sql.statement import read_statement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+    from upshift.sql.catalog import Table, TableName
+    from upshift.sql.explain import Plan
+    from upshift.sql.index import DialectName, Index
+    from upshift.sql.placeholders import Sample
+    from upshift.sql.statement import Statement
+
+How = Literal["copy", "transaction"]
+"""Where candidates are built: on copies of the tables, or on the tables in a rolled-back transaction."""
+
+MAX_COPY_BYTES = 256 * 2**20
+"""Size of the largest table that is copied (on SQLite, of the largest database file)."""
+
+_LIMITS = "SET LOCAL statement_timeout = '60s'; SET LOCAL lock_timeout = '2s'"
+_RAW = {"no_parameters": True}
+
+
+class Trial(Protocol):
+    """A place to try indexes in. Statements and tables in it are those of one database."""
+
+    dialect: DialectName
+    how: How
+    least_cost: float
+    """Statements that cost less than this are fast enough as they are."""
+
+    def read(self, sample: Sample) -> Statement:
+        """Understand a captured statement; raises UnreadableStatementError."""
+
+    def explain(self, sample: Sample) -> Plan:
+        """Plan a captured statement as things stand; raises ExplainRefusedError."""
+
+    def table(self, name: TableName) -> Table | None:
+        """Describe a table, or return None where there is none."""
+
+    def enclose(self, tables: Mapping[TableName, Table]) -> dict[TableName, str]:
+        """Make these tables ready for indexes; return why not, for those that cannot be."""
+
+    def built(self, index: Index) -> AbstractContextManager[None]:
+        """Have an index for the length of a `with` block; raises IndexAdviceError."""
+
+
+@contextmanager
+def postgres_trial(
+    engine: sa.Engine,
+    paramstyle: str,
+    *,
+    how: How = "copy",
+    max_copy_bytes: int = MAX_COPY_BYTES,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> Iterator[Trial]:
+    """Open a transaction to try indexes in, and roll it back at the end of the `with` block.
+
+    Args:
+        engine: a synchronous engine on psycopg or psycopg2.
+        paramstyle: of the dialect that the statements were captured on.
+        how: where to build candidates.
+        max_copy_bytes: tables larger than this are not copied.
+        on_progress: told what is being done, in a few words.
+
+    Raises:
+        DatabaseUnavailableError: the database cannot be reached, or went away.
+    """
+    with connected(engine) as connection:
+        transaction = connection.begin()
+        try:
+            connection.exec_driver_sql(_LIMITS, execution_options=_RAW)
+            yield _PostgresTrial(connection, paramstyle, how, max_copy_bytes, on_progress)
+        finally:
+            transaction.rollback()
+
+
+class _PostgresTrial:
+    dialect: DialectName = "postgresql"
+    least_cost = 50.0  # a sequential scan of a thousand narrow rows costs about 20
+
+    def __init__(
+        self,
+        connection: sa.Connection,
+        paramstyle: str,
+        how: How,
+        max_copy_bytes: int,
+        on_progress: Callable[[str], None],
+    ) -> None:
+        self.how: How = how
+        self._connection = connection
+        self._paramstyle = paramstyle
+        self._max_copy_bytes = max_copy_bytes
+        self._on_progress = on_progress
+
+    def read(self, sample: Sample) -> Statement:
+        return read_statement(number(sample, self._paramstyle).sql, self.dialect)
+
+    def explain(self, sample: Sample) -> Plan:
+        return explain_postgres(self._connection, number(sample, self._paramstyle))
+
+    def table(self, name: TableName) -> Table | None:
+        return read_postgres_table(self._connection, name)
+
+    def enclose(self, tables: Mapping[TableName, Table]) -> dict[TableName, str]:
+        if self.how == "transaction":
+            return {}
+        reasons = {name: self._copy(table, name) for name, table in tables.items()}
+        self._connection.exec_driver_sql(
+            "SELECT set_config('search_path', 'pg_temp, ' || current_setting('search_path'), true)",
+            execution_options=_RAW,
+        )
+        return {name: reason for name, reason in reasons.items() if reason}
+
+    def _copy(self, table: Table, name: TableName) -> str:
+        """Copy a table; return why it could not be, or ""."""
+        if name.schema:
+            return "the statement names it with its schema, so no copy can stand in for it"
+        if table.size > self._max_copy_bytes:
+            return f"it holds {table.size / 2**20:,.0f} MB, more than the {self._max_copy_bytes / 2**20:,.0f} MB that are copied"
+        if table.secured:
+            return "row-level security hides rows of it from this user"
+        self._on_progress(f"copying {table.name} ({table.size / 2**20:,.1f} MB)")
+        real, copy = f"{quoted(table.schema)}.{quoted(table.name)}", f"pg_temp.{quoted(table.name)}"
+        try:
+            with self._connection.begin_nested():
+                for sql in (
+                    # Neither defaults nor generation: every value is copied as it is.
+                    f"CREATE TEMPORARY TABLE {copy} (LIKE {real} INCLUDING INDEXES INCLUDING STATISTICS) ON COMMIT DROP",
+                    f"INSERT INTO {copy} SELECT * FROM {real}",
+                    f"ANALYZE {copy}",
+                ):
+                    self._connection.exec_driver_sql(sql, execution_options=_RAW)
+        except sa.exc.DBAPIError as error:
+            if error.connection_invalidated:
+                raise
+            return f"it could not be copied: {first_line(error)}"
+        return ""
+
+    @contextmanager
+    def built(self, index: Index) -> Iterator[None]:
+        where = replace(index, schema="pg_temp") if self.how == "copy" else index
+        with self._connection.begin_nested() as savepoint:
+            try:
+                self._connection.exec_driver_sql(where.blocking_sql, execution_options=_RAW)
+            except sa.exc.DBAPIError as error:
+                if error.connection_invalidated:
+                    raise
+                raise IndexAdviceError(f"{index.name} cannot be built: {first_line(error)}") from error
+            yield
+            savepoint.rollback()
