@@ -18,14 +18,15 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="session")
 def valkey_server() -> Iterator[ValkeyServer]:
+    """Shared: a test that writes chooses keys of its own."""
     with valkey() as server:
         yield server
 
 
 @pytest.fixture
 def postgres_database(postgres_server: PostgresServer) -> Iterator[str]:
-    """The name of an empty database; `postgres_server.url(name, driver=…)` gives its URL."""
+    """The URL of an empty database, for sync and async engines: it names psycopg, which serves both."""
     name = f"test_{secrets.token_hex(6)}"
     postgres_server.create_database(name)
-    yield name
+    yield postgres_server.url(name, driver="psycopg")
     postgres_server.drop_database(name)

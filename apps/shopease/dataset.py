@@ -99,13 +99,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--reset", action="store_true", help="drop ShopEase's tables, with all rows in them")
     options = parser.parse_args(arguments)
 
-    engine = create_engine(with_driver(options.url))
     try:
+        engine = create_engine(with_driver(options.url))
         counts = load(engine, scale=options.scale, reset=options.reset)
     except (AlreadyLoadedError, SQLAlchemyError, ValueError) as error:
         sys.exit(f"ShopEase's data set was not loaded: {error}")
-    finally:
-        engine.dispose()
+    engine.dispose()
     print(", ".join(f"{count:,} {name}" for name, count in counts.items()))  # noqa: T201 - the command's answer
 
 

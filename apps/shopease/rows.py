@@ -30,6 +30,7 @@ Pair = tuple[int, int]
 Draw = Callable[[int], list[int]]
 
 SMALLEST_SCALE = 0.005  # below it there are too few users and products for so many distinct reviews
+LARGEST_SCALE = 50  # above it the load would take longer than anybody waits
 
 OPENED = datetime.fromisoformat("2021-01-01T08:00:00")  # sellers and users join
 STOCKED = datetime.fromisoformat("2023-01-01T08:00:00")  # products are offered
@@ -52,8 +53,8 @@ class Size:
 
     @classmethod
     def at(cls, scale: float) -> Self:
-        if scale < SMALLEST_SCALE:
-            raise ValueError(f"scale {scale} is too small: the smallest is {SMALLEST_SCALE}")
+        if not SMALLEST_SCALE <= scale <= LARGEST_SCALE:
+            raise ValueError(f"scale {scale} is not between {SMALLEST_SCALE} and {LARGEST_SCALE}")
         return cls(*(round(count * scale) for count in astuple(cls())))
 
 

@@ -37,6 +37,10 @@ class RecordSettings:
     ring_size: int = 512
     sample_rate: float = 0.05
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.sample_rate <= 1:
+            raise SettingsError(f"sample_rate (UPSHIFT_SAMPLE_RATE) is {self.sample_rate}; it can be 0 to 1")
+
 
 @dataclass(frozen=True, slots=True)
 class SqlSettings:

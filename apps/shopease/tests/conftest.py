@@ -4,14 +4,21 @@ from contextlib import asynccontextmanager
 import pytest
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
-from sqlalchemy import Engine, create_engine
-from sqlalchemy.orm import Session
-from upshift.testing.servers import PostgresServer, postgres
-
 from shopease.config import with_driver
 from shopease.dataset import load
+from shopease.rows import Row, generate
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.orm import Session
+
+from upshift.testing.servers import PostgresServer, postgres
 
 SCALE = 0.1
+
+
+@pytest.fixture(scope="session")
+def full() -> dict[str, list[Row]]:
+    """The rows of the whole data set."""
+    return {name: list(rows) for name, rows in generate().items()}
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,4 @@
 import pytest
-
 from shopease.config import database_url, with_driver
 
 

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, create_engine, func, insert, inspect, select
-from upshift.testing.servers import PostgresServer
-
 from shopease.config import with_driver
 from shopease.dataset import AlreadyLoadedError, load, main
 from shopease.models import Base, Category, Review
+from sqlalchemy import Engine, create_engine, func, insert, inspect, select
+
+from upshift.testing.servers import PostgresServer
 
 TINY = 0.005
 
@@ -42,7 +42,7 @@ def test_load_reports_what_is_in_the_tables(engine: Engine) -> None:
 
 def test_load_refuses_tables_with_rows_and_leaves_them_alone(engine: Engine) -> None:
     load(engine, scale=TINY)
-    with pytest.raises(AlreadyLoadedError, match="has rows already, in .*reviews.*--reset"):
+    with pytest.raises(AlreadyLoadedError, match=r"has rows already, in .*reviews.*--reset"):
         load(engine, scale=0.01)
     assert count(engine, Review) == 500
 
@@ -106,7 +106,7 @@ def test_command_loads_and_says_how_much(tmp_path: Path, capsys: pytest.CaptureF
     [
         ("postgresql://127.0.0.1:1/shop", "0.005", "connection"),
         ("sqlite:///{directory}/missing/shop.db", "0.005", "unable to open database file"),
-        ("sqlite:///{directory}/shop.db", "0", "too small"),
+        ("sqlite:///{directory}/shop.db", "0", "not between"),
         ("no url", "0.005", "Could not parse"),
     ],
 )

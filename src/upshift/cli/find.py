@@ -18,7 +18,7 @@ from upshift.cli.boot import check_database, find_engines, load_application
 from upshift.diagnose import Report, Severity, diagnose, lifespan, survey
 from upshift.diagnose.formats import FORMATS
 from upshift.settings import RecordSettings, Settings
-from upshift.sql import advise_on
+from upshift.cli.advice import advise_on
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

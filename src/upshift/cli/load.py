@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from upshift.errors import UpshiftError
-
 if TYPE_CHECKING:
     from upshift.load import Plan, Progress, Report, Request
 
@@ -67,19 +65,16 @@ def load(url: str, output: str, **options: Any) -> None:  # noqa: ANN401 - click
     With --rate, latency counts from the moment a request was due, so a server that stalls cannot hide it.
     Exits with 1 when no request was answered.
     """  # noqa: D301 - \b is click's mark for lines to leave as they are
-    status = 0
-    try:
-        from upshift.load import Interrupted, run
+    from upshift.load import Interrupted, run
 
-        try:
-            watch = _show_progress if sys.stderr.isatty() else None
-            report = run(url, _plan(options), _requests(options), watch=watch)
-        except Interrupted as interrupted:
-            report, status = interrupted.report, _INTERRUPTED
-    except UpshiftError as error:
-        raise click.ClickException(str(error)) from error
+    try:
+        watch = _show_progress if sys.stderr.isatty() else None
+        report = run(url, _plan(options), _requests(options), watch=watch)
+    except Interrupted as interrupted:
+        _show(interrupted.report, output)
+        sys.exit(_INTERRUPTED)
     _show(report, output)
-    sys.exit(status or int(report.completed == 0))
+    sys.exit(0 if report.completed else 1)
 
 
 def _plan(options: dict[str, Any]) -> Plan:
@@ -102,7 +97,7 @@ def _requests(options: dict[str, Any]) -> list[Request]:
 
     method = options["method"] or ("POST" if options["body"] else "GET")
     headers, body = dict(options["headers"]), options["body"].encode()
-    return [Request(path, method.upper(), headers, body) for path in options["paths"] or [""]]
+    return [Request(method.upper(), path, headers, body) for path in options["paths"] or [""]]
 
 
 def _show_progress(progress: Progress) -> None:

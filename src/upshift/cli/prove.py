@@ -68,7 +68,7 @@ def prove(
     comparison = compare(
         Variant.parse("base", base),
         Variant.parse("head", head),
-        [Scenario(path, [Request(path)]) for path in paths],
+        [Scenario(path, [Request(path=path)]) for path in paths],
         Design(**design),
         on_progress=_show_progress if sys.stderr.isatty() else None,
     )

@@ -25,8 +25,8 @@ class Request:
     """One kind of request that a load test sends.
 
     Attributes:
-        path: path and query, percent-encoded, below the URL's own path; empty for the URL itself.
         method: the HTTP method.
+        path: path and query, percent-encoded, below the URL's own path; empty for the URL itself.
         headers: sent besides `Host`, `User-Agent`, `Accept` and `Content-Length`; a name given here replaces
             ours. Send `Accept-Encoding` to be answered compressed, as browsers are.
         body: the body's bytes.
@@ -37,16 +37,16 @@ class Request:
         LoadError: it cannot be written as HTTP/1.1, or would break the framing of the next one.
 
     Example:
-        >>> Request("/orders?page=2").name
+        >>> Request("GET", "/orders?page=2").name
         'GET /orders?page=2'
-        >>> Request("/a b")
+        >>> Request("GET", "/a b")
         Traceback (most recent call last):
         ...
         upshift.errors.LoadError: the path '/a b' must start with / and be percent-encoded: '/a%20b'
     """
 
-    path: str = ""
     method: str = "GET"
+    path: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     name: str = ""
@@ -69,7 +69,7 @@ class Request:
         """The request as it goes over the wire to `target`; `aim` completes its path.
 
         Example:
-            >>> target, [request] = aim("http://localhost:8000/v1", [Request("/a")])
+            >>> target, [request] = aim("http://localhost:8000/v1", [Request("GET", "/a")])
             >>> request.render(target).splitlines()[:2]
             [b'GET /v1/a HTTP/1.1', b'Host: localhost:8000']
         """
@@ -124,7 +124,7 @@ def aim(url: str, requests: Sequence[Request]) -> tuple[Target, list[Request]]:
         LoadError: it is no `http://` or `https://` URL, or has a query and requests with paths as well.
 
     Example:
-        >>> target, aimed = aim("http://localhost:8000/v1", [Request(), Request("/a")])
+        >>> target, aimed = aim("http://localhost:8000/v1", [Request(), Request("GET", "/a")])
         >>> target.port, [request.path for request in aimed], [request.name for request in aimed]
         (8000, ['/v1', '/v1/a'], ['GET /v1', 'GET /a'])
     """

@@ -62,9 +62,9 @@ def _latencies(report: Report) -> Table:
     return grid
 
 
-def _row(name: str, counts: Counts) -> list[str]:
+def _row(name: str, counts: Counts) -> list[str | Text]:
     failed = sum(counts.errors.values())
-    return [name, f"{counts.completed:,}", f"{failed:,}", *_milliseconds(counts.latency)]
+    return [Text(name), f"{counts.completed:,}", f"{failed:,}", *_milliseconds(counts.latency)]
 
 
 def _milliseconds(latency: Latency | None) -> list[str]:

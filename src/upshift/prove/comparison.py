@@ -58,11 +58,11 @@ class Sample:
         scenario: its name.
         block: number of the block, from 0.
         arm: which variant it was, and whether as the control.
-        requests: how many were sent; all were answered with a status below 400.
+        requests: how many were sent, in all rounds; all were answered with a status below 400.
         seconds: how long they took together.
         cpu_seconds: CPU time of the server's and the counted processes meanwhile, in seconds.
-        p50: median latency in seconds.
-        p95: 95th percentile of the latency in seconds.
+        p50: median latency in seconds; the median over the rounds.
+        p95: 95th percentile of the latency in seconds; the median over the rounds.
     """
 
     scenario: str

@@ -34,12 +34,13 @@ class Design:
     """How the samples are taken and judged.
 
     Attributes:
-        pairs: blocks of samples. Each block has one sample of the head and two of the base, and each sample
-            a fresh server process.
+        pairs: blocks of samples. Each block has one sample of the head and two of the base, each from a fresh
+            server process; the three live side by side.
         requests: how many each sample sends in one scenario, at most.
         min_requests: how many of them it sends even if they take longer than `budget_seconds`.
         budget_seconds: how long one sample of one scenario should take. The slower variant decides how many
             requests fit into it; every sample then sends that many, so that all do the same work.
+        rounds: how many rounds a sample's requests are sent in; in each round every server gets its turn.
         warmup: requests sent before each scenario and not counted, at most; bounded like `requests`.
         connections: connections that are kept busy.
         count_cpu_of: processes whose CPU time, with that of their descendants, counts as the servers' own:
@@ -60,6 +61,7 @@ class Design:
     requests: int = 500
     min_requests: int = 20
     budget_seconds: float = 1.0
+    rounds: int = 5
     warmup: int = 50
     connections: int = 4
     count_cpu_of: Sequence[int] = ()
@@ -74,6 +76,7 @@ class Design:
         _check("pairs", self.pairs, 1 <= self.pairs <= MAX_PAIRS, f"from 1 to {MAX_PAIRS}")
         _check("requests", self.requests, self.requests >= 1, "at least 1")
         _check("min_requests", self.min_requests, self.min_requests >= 1, "at least 1")
+        _check("rounds", self.rounds, self.rounds >= 1, "at least 1")
         _check("warmup", self.warmup, self.warmup >= 0, "at least 0")
         _check("connections", self.connections, self.connections >= 1, "at least 1")
         for name in ("budget_seconds", "start_seconds", "timeout_seconds"):

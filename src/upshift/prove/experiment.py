@@ -1,11 +1,17 @@
-"""Takes the samples of a comparison: fresh processes, in blocks of random order.
+"""Takes the samples of a comparison: fresh processes, side by side, asked in turn at random.
 
-The order of everything is chosen so that nothing but the program can make a difference: each sample is a
-process of its own, because where the linker, the allocator and the hash seed put things lasts as long as a
-process; the processes alternate, because machines drift; and they alternate at random, because what is
-periodic on the machine would fall in step with any fixed order (Kalibera & Jones, "Rigorous Benchmarking
-in Reasonable Time", ISMM 2013; Mytkowicz et al., "Producing Wrong Data Without Doing Anything Obviously
-Wrong!", ASPLOS 2009).
+Nothing but the program may make a difference between two samples, so:
+
+- each sample is a process of its own, because where the linker, the allocator and the hash seed put things
+  lasts as long as a process (Mytkowicz et al., "Producing Wrong Data Without Doing Anything Obviously
+  Wrong!", ASPLOS 2009; Kalibera & Jones, "Rigorous Benchmarking in Reasonable Time", ISMM 2013);
+- the processes of a block live side by side and are asked in short rounds, because machines change their
+  speed from second to second: on a shared host the CPU time of one request was seen to jump between 140 and
+  250 µs. Asking one process after the other gave the log ratio of two equal servers a standard deviation
+  of 0.31 there, five rounds 0.04;
+- only one of them is asked at a time, because servers under load at the same time slow each other down;
+- the order within each round is drawn at random, because what is periodic on the machine would fall in step
+  with a fixed one, and because the exact intervals of `statistics` rest on it.
 """
 
 from __future__ import annotations
@@ -13,9 +19,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import TYPE_CHECKING
+from contextlib import AsyncExitStack, asynccontextmanager
+from statistics import median
+from typing import TYPE_CHECKING, NamedTuple
 
-from upshift.errors import MissingExtraError, ProofError
+from upshift.errors import LoadError, MissingExtraError, ProofError
 from upshift.load import ClosedPlan, run_async
 from upshift.prove.comparison import Arm, Comparison, Sample, evaluate
 from upshift.prove.cpu import cpu_seconds
@@ -23,7 +31,7 @@ from upshift.prove.design import Design
 from upshift.prove.server import Server, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from upshift.load import Report
@@ -32,7 +40,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int, str], None]
 
-SETTLE_SECONDS = 0.02
+SETTLE_SECONDS = 0.01
 """Pause before the CPU time is read, so that work which trails an answer is counted with its request."""
 
 
@@ -47,14 +55,14 @@ def compare(
     """Measure whether the head is faster than the base.
 
     Both variants are first tried once, which shows whether they work and how many requests fit into the
-    time budget. Then come the blocks: the base twice and the head once, in random order.
+    time budget. Then come the blocks, each with two fresh servers of the base and one of the head.
 
     Args:
         base: the variant to compare with.
         head: the variant to judge.
         scenarios: measured one after the other within each server process.
         design: how to sample and to judge; `Design()` when None.
-        on_progress: called with samples done, samples in all, and what comes next.
+        on_progress: called with steps done, steps in all, and what comes next.
 
     Raises:
         ProofError: the comparison is void: a server did not start, ended, or failed to answer a request; or
@@ -78,27 +86,32 @@ async def compare_async(
     on_progress: Progress | None = None,
 ) -> Comparison:
     """Do what `compare` does, in the running event loop. When cancelled it stops its server first."""
-    design = design or Design()
     _check(scenarios)
+    design = design or Design()
     started = time.perf_counter()
-    order = _random_order(design)
-    sampler = _Sampler(scenarios, design)
+    bench = _Bench({Arm.BASE: base, Arm.CONTROL: base, Arm.HEAD: head}, design)
+    steps = 2 + design.pairs * len(scenarios)
+    done = 0
 
-    def progress(done: int, message: str) -> None:
+    def progress(message: str) -> None:
+        nonlocal done
         if on_progress is not None:
-            on_progress(done, len(order) + 2, message)
+            on_progress(done, steps, message)
+        done += 1
 
-    progress(0, f"trying {base.name}")
-    base_fits = await sampler.requests_that_fit(base)
-    progress(1, f"trying {head.name}")
-    head_fits = await sampler.requests_that_fit(head)
-    counts = {name: min(base_fits[name], head_fits[name]) for name in base_fits}
+    progress(f"trying {base.name}")
+    base_fits = await bench.requests_that_fit(base, scenarios)
+    progress(f"trying {head.name}")
+    head_fits = await bench.requests_that_fit(head, scenarios)
 
     samples: list[Sample] = []
-    for done, (block, arm) in enumerate(order, start=2):
-        progress(done, f"pair {block + 1} of {design.pairs}: {arm}")
-        samples += await sampler.sample(head if arm is Arm.HEAD else base, block, arm, counts)
-    progress(len(order) + 2, "done")
+    for block in range(design.pairs):
+        async with bench.servers() as servers:
+            for scenario in scenarios:
+                progress(f"pair {block + 1} of {design.pairs}: {scenario.name}")
+                count = min(base_fits[scenario.name], head_fits[scenario.name])
+                samples += await bench.samples(servers, scenario, block, count)
+    progress("done")
     return Comparison(
         base=base,
         head=head,
@@ -117,58 +130,63 @@ async def compare_async(
     )
 
 
-class _Sampler:
-    """Runs all scenarios in one fresh process of a variant."""
+class _Slice(NamedTuple):
+    """One round's share of a sample."""
 
-    def __init__(self, scenarios: Sequence[Scenario], design: Design) -> None:
-        self._scenarios = scenarios
+    report: Report
+    cpu_seconds: float
+
+
+class _Bench:
+    """Where variants are measured: starts their servers, and asks them."""
+
+    def __init__(self, variants: Mapping[Arm, Variant], design: Design) -> None:
+        self._variants = variants
         self._design = design
+        self._random = random.Random(design.seed)  # noqa: S311 - a reproducible order, not a secret
 
-    async def requests_that_fit(self, variant: Variant) -> dict[str, int]:
+    async def requests_that_fit(self, variant: Variant, scenarios: Sequence[Scenario]) -> dict[str, int]:
         """How many requests of each scenario the variant answers within the budget."""
         design = self._design
         counts = {}
         async with self._serve(variant) as server:
-            for scenario in self._scenarios:
+            for scenario in scenarios:
                 if design.warmup:
                     await self._send(server, scenario, design.warmup, design.budget_seconds)
                 report = await self._send(server, scenario, design.requests, design.budget_seconds)
                 counts[scenario.name] = max(report.completed, min(design.min_requests, design.requests))
         return counts
 
-    async def sample(self, variant: Variant, block: int, arm: Arm, counts: Mapping[str, int]) -> list[Sample]:
-        """One sample of each scenario."""
-        async with self._serve(variant) as server:
-            return [
-                await self._measure(server, scenario, block, arm, counts[scenario.name])
-                for scenario in self._scenarios
-            ]
+    @asynccontextmanager
+    async def servers(self) -> AsyncIterator[dict[Arm, Server]]:
+        """A fresh server for each arm, all running until the block is left."""
+        async with AsyncExitStack() as stack:
+            yield {
+                arm: await stack.enter_async_context(self._serve(self._variants[arm]))
+                for arm in self._in_random_order()
+            }
 
-    async def _measure(self, server: Server, scenario: Scenario, block: int, arm: Arm, count: int) -> Sample:
+    async def samples(
+        self, servers: Mapping[Arm, Server], scenario: Scenario, block: int, count: int
+    ) -> list[Sample]:
+        """One sample of each arm."""
+        rounds = min(self._design.rounds, count)
+        each = -(-count // rounds)
+        slices: dict[Arm, list[_Slice]] = {arm: [] for arm in Arm}
         if self._design.warmup:
-            await self._send(server, scenario, min(self._design.warmup, count))
-        before = await self._cpu_seconds(server)
+            for arm in self._in_random_order():
+                await self._send(servers[arm], scenario, min(self._design.warmup, count))
+        for _ in range(rounds):
+            for arm in self._in_random_order():
+                slices[arm].append(await self._slice(servers[arm], scenario, each))
+        return [_sample(scenario.name, block, arm, slices[arm]) for arm in Arm]
+
+    async def _slice(self, server: Server, scenario: Scenario, count: int) -> _Slice:
+        counted = [server.pid, *self._design.count_cpu_of]
+        before = cpu_seconds(counted)
         report = await self._send(server, scenario, count)
-        spent = await self._cpu_seconds(server) - before
-        latency = report.latency
-        assert latency is not None  # every request was answered
-        return Sample(
-            scenario=scenario.name,
-            block=block,
-            arm=arm,
-            requests=report.completed,
-            seconds=report.seconds,
-            cpu_seconds=spent,
-            p50=latency.p50,
-            p95=latency.p95,
-        )
-
-    def _serve(self, variant: Variant) -> AbstractAsyncContextManager[Server]:
-        return serve(variant, ready_path=self._design.ready_path, start_seconds=self._design.start_seconds)
-
-    async def _cpu_seconds(self, server: Server) -> float:
         await asyncio.sleep(SETTLE_SECONDS)
-        return cpu_seconds([server.pid, *self._design.count_cpu_of])
+        return _Slice(report, cpu_seconds(counted) - before)
 
     async def _send(
         self, server: Server, scenario: Scenario, count: int, seconds: float | None = None
@@ -180,7 +198,10 @@ class _Sampler:
             seconds=seconds,
             timeout=self._design.timeout_seconds,
         )
-        report = await server.alive_during(run_async(server.url, plan, scenario.requests))
+        try:
+            report = await server.alive_during(run_async(server.url, plan, scenario.requests))
+        except LoadError as error:
+            raise await server.failure(f"could not be asked for scenario {scenario.name} ({error})") from error
         if report.errors:
             kinds = ", ".join(f"{kind}: {times}" for kind, times in report.errors.items())
             raise await server.failure(
@@ -188,6 +209,26 @@ class _Sampler:
                 f"{scenario.name} ({kinds})"
             )
         return report
+
+    def _serve(self, variant: Variant) -> AbstractAsyncContextManager[Server]:
+        return serve(variant, ready_path=self._design.ready_path, start_seconds=self._design.start_seconds)
+
+    def _in_random_order(self) -> list[Arm]:
+        return self._random.sample(list(Arm), k=len(Arm))
+
+
+def _sample(scenario: str, block: int, arm: Arm, slices: Sequence[_Slice]) -> Sample:
+    latencies = [part.report.latency for part in slices if part.report.latency is not None]
+    return Sample(
+        scenario=scenario,
+        block=block,
+        arm=arm,
+        requests=sum(part.report.completed for part in slices),
+        seconds=sum(part.report.seconds for part in slices),
+        cpu_seconds=sum(part.cpu_seconds for part in slices),
+        p50=median(latency.p50 for latency in latencies),
+        p95=median(latency.p95 for latency in latencies),
+    )
 
 
 def _check(scenarios: Sequence[Scenario]) -> None:
@@ -199,9 +240,3 @@ def _check(scenarios: Sequence[Scenario]) -> None:
     for scenario in scenarios:
         if not scenario.requests:
             raise ProofError(f"the scenario {scenario.name} has no requests")
-
-
-def _random_order(design: Design) -> list[tuple[int, Arm]]:
-    """The arms of every block, each block in an order of its own."""
-    draw = random.Random(design.seed)  # noqa: S311 - a reproducible order, not a secret
-    return [(block, arm) for block in range(design.pairs) for arm in draw.sample(list(Arm), k=len(Arm))]

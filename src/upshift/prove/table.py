@@ -8,11 +8,14 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from upshift.prove.comparison import METRICS
 from upshift.prove.statistics import Verdict
 
 if TYPE_CHECKING:
     from upshift.prove.comparison import Comparison, Metric, Result, ScenarioResult
     from upshift.prove.statistics import Ratio
+
+    _Row = tuple[str, Text, str, str, str]
 
 _STYLES = {
     Verdict.FASTER: "bold green",
@@ -24,48 +27,47 @@ _MINUS = "\N{MINUS SIGN}"
 
 
 def table(comparison: Comparison) -> Group:
-    """For each scenario a line for the A/A run and one for each metric of the A/B, for `rich` to print."""
+    """For each scenario its A/A run and every metric of its A/B, for `rich` to print within 80 columns."""
     parts: list[Text | Table] = []
     for scenario in comparison.scenarios:
-        parts += [
-            Text(f"{scenario.name}   {scenario.requests:,} requests a sample"),
-            _rows(scenario, comparison),
-        ]
+        parts.append(Text(f"{scenario.name}   {_count(scenario.requests, 'request')} a sample", style="bold"))
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        for row in _control_rows(scenario, comparison.control_pairs_needed) + _rows(scenario):
+            grid.add_row(*row)
+        parts.append(grid)
     return Group(*parts, *_closing(comparison))
 
 
-def _rows(scenario: ScenarioResult, comparison: Comparison) -> Table:
-    grid = Table.grid(padding=(0, 3, 0, 0))
-    for _ in range(3):
-        grid.add_column(no_wrap=True)
-    grid.add_column()
-    grid.add_column(no_wrap=True)
+def _control_rows(scenario: ScenarioResult, pairs_needed: int) -> list[_Row]:
+    """The A/A of CPU per request, and of whatever else differs from itself."""
+    rows = []
+    for result in scenario.results.values():
+        verdict, remark = Text(Verdict.INCONCLUSIVE), "as it should be"
+        if result.verdict is Verdict.VOID:
+            verdict, remark = Text("DIFFERENT", style=_STYLES[Verdict.VOID]), "from itself"
+        elif not result.control.bounded:
+            verdict, remark = Text("cannot tell"), f"below {_count(pairs_needed, 'pair')}"
+        if result.metric is METRICS[0] or result.verdict is Verdict.VOID:
+            rows.append(("A/A", verdict, result.metric.label, _change(result.control), remark))
+    return rows
+
+
+def _rows(scenario: ScenarioResult) -> list[_Row]:
+    rows = []
     for number, result in enumerate(scenario.results.values()):
-        if number == 0:
-            grid.add_row(
-                "A/A", _control_verdict(result, comparison), result.metric.label, _change(result.control)
+        verdict = result.verdict
+        shown = verdict.upper() if verdict in {Verdict.FASTER, Verdict.SLOWER} else verdict.value
+        change = "withheld" if verdict is Verdict.VOID else _change(result.ratio)
+        rows.append(
+            (
+                "" if number else "A/B",
+                Text(shown, style=_STYLES[verdict]),
+                result.metric.label,
+                change,
+                _values(result),
             )
-        grid.add_row("" if number else "A/B", *_row(result))
-    return grid
-
-
-def _control_verdict(result: Result, comparison: Comparison) -> Text:
-    if result.verdict is Verdict.VOID:
-        return Text("DIFFERENT from itself", style=_STYLES[Verdict.VOID])
-    if not result.control.bounded:
-        return Text(f"cannot tell with fewer than {comparison.control_pairs_needed} pairs")
-    return Text("inconclusive as it should be")
-
-
-def _row(result: Result) -> tuple[Text, str, str, str]:
-    verdict = result.verdict
-    shown = verdict.upper() if verdict in {Verdict.FASTER, Verdict.SLOWER} else verdict.value
-    change = (
-        f"withheld: the base differs from itself by {_change(result.control)}"
-        if verdict is Verdict.VOID
-        else _change(result.ratio)
-    )
-    return Text(shown, style=_STYLES[verdict]), result.metric.label, change, _values(result)
+        )
+    return rows
 
 
 def _closing(comparison: Comparison) -> list[Text]:
@@ -108,11 +110,9 @@ def _values(result: Result) -> str:
 def _scale(metric: Metric, value: float) -> tuple[float, str]:
     """The factor and the name of the unit in which a value reads best."""
     if metric.unit != "s":
-        return 1, "requests/s"
-    return next(
-        ((scale, unit) for scale, unit in ((1, "s"), (1e3, "ms")) if value * scale >= 1),
-        (1e6, "µs"),
-    )
+        return 1, "/s"
+    scales: tuple[tuple[float, str], ...] = ((1, "s"), (1e3, "ms"))
+    return next((scaled for scaled in scales if value * scaled[0] >= 1), (1e6, "µs"))
 
 
 def _short(value: float) -> str:

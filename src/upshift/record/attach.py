@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class Attachment:
@@ -29,35 +29,51 @@ class Attachment:
 
     def __init__(self, app: ASGIApp, wrap: Callable[[ASGIApp], ASGIApp]) -> None:
         self._bare = app
-        self._inner: ASGIApp | None = None
-        self._outer: ASGIApp | None = None
         self._wrap = wrap
+        self._layers: list[_Layer] = []
         if not isinstance(app, Starlette):
-            self.app = wrap(app)
+            self.app: ASGIApp = self._layer(app)
             return
         self.app = app
         self._build = app.build_middleware_stack
         app.build_middleware_stack = self._build_wrapped  # type: ignore[method-assign]
         if app.middleware_stack is not None:
-            app.middleware_stack = self._around(app.middleware_stack)
+            app.middleware_stack = self._layer(app.middleware_stack)
 
     def detach(self) -> None:
         """Take the middleware off; calling it twice does nothing more.
 
-        The application's own middleware objects stay, with what they remember.
+        The application's own middleware objects stay, with what they remember. Where somebody has wrapped the
+        application again meanwhile, the layer stays inside that and passes requests through.
         """
         app = self._bare
         self.app = app
+        for layer in self._layers:
+            layer.outer = layer.inner
         if isinstance(app, Starlette):
             if vars(app).get("build_middleware_stack") == self._build_wrapped:
                 del app.build_middleware_stack
-            if self._outer is not None and app.middleware_stack is self._outer:
-                app.middleware_stack = self._inner
+            top = app.middleware_stack
+            if isinstance(top, _Layer) and top in self._layers:
+                app.middleware_stack = top.inner
 
     def _build_wrapped(self) -> ASGIApp:
-        return self._around(self._build())
+        return self._layer(self._build())
 
-    def _around(self, stack: ASGIApp) -> ASGIApp:
-        self._inner = stack
-        self._outer = self._wrap(stack)
-        return self._outer
+    def _layer(self, inner: ASGIApp) -> _Layer:
+        layer = _Layer(inner, self._wrap(inner))
+        self._layers.append(layer)
+        return layer
+
+
+class _Layer:
+    """The middleware while it is attached, and after that what it was around."""
+
+    __slots__ = ("inner", "outer")
+
+    def __init__(self, inner: ASGIApp, outer: ASGIApp) -> None:
+        self.inner = inner
+        self.outer = outer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.outer(scope, receive, send)

@@ -86,10 +86,11 @@ class RouteTemplates:
             if len(self._routes) < MAX_REMEMBERED:
                 self._routes[id(endpoint)] = known
         routes = known[1]
-        if len(routes) > 1:  # one function served at several paths
-            path = scope["path"].removeprefix(scope.get("root_path", ""))
-            routes = [route for route in routes if route.path_regex.match(path)]
-        return routes[0].path if routes else None
+        if len(routes) < 2:
+            return routes[0].path if routes else None
+        # One function served at several paths: these few are matched again.
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        return next((route.path for route in routes if route.path_regex.match(path)), None)
 
     def _mount(self, scope: Scope, path: str) -> str | None:
         """The template of the mounts passed on the way, or None where it cannot be told."""

@@ -1,106 +1,139 @@
-"""Index advice: which indexes would make captured statements at least twice as cheap, seen to do so.
-
-The indexes are chosen in rounds, greedily, as index advisers have done since AutoAdmin (Chaudhuri and
-Narasayya, "An Efficient Cost-Driven Index Selection Tool", VLDB 1997). In each round every candidate is
-built alone on top of those already chosen, and every statement that reaches its table is planned again.
-A candidate helps a statement if the plan uses it by name and costs at most half. Of those that help it
-nearly as well as the best one, the round chooses so that few indexes serve all statements, narrow ones
-first. Chosen indexes then stand while the next round looks for what else helps, as the second table of a
-join needs an index of its own.
-
-Two indexes that help only together are not found.
-"""
+"""What index advice says: an index, the statements it serves, and what the planner made of them."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from upshift.errors import IndexAdviceError
-from upshift.sql.candidates import propose
-from upshift.sql.catalog import TableName
-from upshift.sql.explain import ExplainRefusedError
-from upshift.sql.index import covers
+from upshift.sql.index import Columns, Index, covers, index_from_dict
 from upshift.sql.migration import operations
-from upshift.sql.statement import UnreadableStatementError
-from upshift.sql.trial import MAX_COPY_BYTES, postgres_trial
-from upshift.sql.trial_sqlite import sqlite_trial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
-    import sqlalchemy as sa
+How = Literal["copy", "transaction"]
+"""Where candidates are tried: on copies of the tables, or on the tables in a rolled-back transaction."""
 
-    from upshift.sql.catalog import Table
-    from upshift.sql.explain import Plan
-    from upshift.sql.index import Index
-    from upshift.sql.placeholders import Sample
-    from upshift.sql.trial import How, Trial
+Unit = Literal["planner cost", "steps"]
+"""What costs are counted in: PostgreSQL's planner's, or steps of SQLite's virtual machine."""
 
-MAX_STATEMENTS = 500
-"""Distinct statements that are looked at in one go."""
 
-MAX_CANDIDATES_A_TABLE = 24
-"""Candidates that are built on one table in one round; those that most statements ask for come first."""
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A statement that an index serves.
 
-_MAX_ROUNDS = 4
-_LEAST_ROWS = 1_000
-_MOST_LEFT = 0.5  # of the cost that an index must have cut
-_NEARLY = 1.3  # times the best cost is nearly the best,
-_A_PAGE = 4.0  # and so is whatever costs one page read at random more (PostgreSQL's random_page_cost)
+    Attributes:
+        sql: the statement as it was captured.
+        cost_before: without the index: as things stand, or with the indexes advised before it.
+        cost_after: with it, at most half of `cost_before`.
+        plan_before: the plan without it, a node a line.
+        plan_after: the plan with it.
+    """
+
+    sql: str
+    cost_before: float
+    cost_after: float
+    plan_before: tuple[str, ...]
+    plan_after: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class IndexAdvice:
-    """An index that the planner was seen to use for a statement, at half its cost or less.
+    """An index that the planner was seen to use.
 
     Attributes:
-        index: the index, with its SQL.
-        sql: the statement it serves, as it was captured.
-        cost_before: without it, as things stand or with the indexes advised before it.
-        cost_after: with it.
-        unit: of the costs: "planner cost" on PostgreSQL, "steps" on SQLite.
-        plan_before: the plan without it, a node a line.
-        plan_after: the plan with it.
+        index: the index.
+        served: the statements it serves, one at least, the one that gains most first.
+        unit: of the costs.
         verified: where it was tried.
     """
 
     index: Index
-    sql: str
-    cost_before: float
-    cost_after: float
-    unit: Literal["planner cost", "steps"]
-    plan_before: tuple[str, ...]
-    plan_after: tuple[str, ...]
+    served: tuple[Served, ...]
+    unit: Unit
     verified: How
 
+    @property
+    def name(self) -> str:
+        """The index's name, which follows from its table and columns."""
+        return self.index.name
+
+    @property
+    def table(self) -> str:
+        """The table's name, unquoted."""
+        return self.index.table
+
+    @property
+    def columns(self) -> Columns:
+        """The key columns, in order."""
+        return self.index.columns
+
+    @property
+    def create_sql(self) -> str:
+        """`CREATE INDEX`, concurrently on PostgreSQL."""
+        return self.index.create_sql
+
+    @property
+    def undo_sql(self) -> str:
+        """`DROP INDEX`, concurrently on PostgreSQL."""
+        return self.index.undo_sql
+
+    @property
+    def alembic(self) -> str:
+        """The `upgrade` and `downgrade` of an Alembic migration."""
+        return operations([self.index])
+
+    @property
+    def serves(self) -> tuple[str, ...]:
+        """The texts of the statements that it serves."""
+        return tuple(served.sql for served in self.served)
+
+    @property
+    def cost_before(self) -> float:
+        """The cost of the statement that gains most, without the index."""
+        return self.served[0].cost_before
+
+    @property
+    def cost_after(self) -> float:
+        """The cost of the statement that gains most, with the index."""
+        return self.served[0].cost_after
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the advice as JSON-ready data; `index_from_dict` reads the index back from it."""
+        """Return the advice as flat, JSON-ready data, with the SQL and the migration for readers."""
         described: dict[str, Any] = msgspec.to_builtins(self)
-        return (
-            described.pop("index")
-            | {
-                "name": self.index.name,
-                "create_sql": self.index.create_sql,
-                "undo_sql": self.index.undo_sql,
-                "alembic": operations([self.index]),
-            }
-            | described
-        )
+        index: dict[str, Any] = described.pop("index")
+        names = ("name", "create_sql", "undo_sql", "alembic", "cost_before", "cost_after")
+        return index | {name: getattr(self, name) for name in names} | described
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> IndexAdvice:
+        """Read back what `to_dict` gave. The SQL in it is not read but rebuilt.
+
+        Raises:
+            IndexAdviceError: the data describes no advice.
+        """
+        index = index_from_dict(data)
+        try:
+            read = msgspec.convert({**data, "index": msgspec.to_builtins(index)}, cls)
+        except msgspec.ValidationError as error:
+            raise IndexAdviceError(f"this is no index advice: {error}") from error
+        if not read.served:
+            raise IndexAdviceError("this is no index advice: it serves no statement")
+        return read
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A statement for which advice could not be sought, wholly or for one of its tables.
+    """A statement that could not be judged, wholly or as to one of its tables.
 
     Attributes:
         sql: the statement as it was captured.
-        kind: "unreadable" (it is no SELECT, UPDATE or DELETE that can be parsed), "refused" (the database
-            would not explain it) or "not tried" (its table cannot be copied).
-        reason: why, for the reader.
+        kind: "unreadable" (no SELECT, UPDATE or DELETE that can be parsed), "refused" (the database would
+            not explain it) or "not tried" (no index can be tried on its table).
+        reason: why, in words for the reader.
     """
 
     sql: str
@@ -110,119 +143,32 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class AdviceReport:
-    """What `advise` found.
+    """What `upshift.sql.advisor.advise` found.
 
     Attributes:
-        advices: one for each index and statement it serves.
-        skipped: the statements it could not judge.
+        advices: the indexes; none makes another needless.
+        skipped: the statements that could not be judged.
     """
 
     advices: tuple[IndexAdvice, ...]
     skipped: tuple[Skipped, ...]
 
 
-def advise(
-    engine: sa.Engine,
-    samples: Iterable[Sample],
-    *,
-    paramstyle: str | None = None,
-    how: How = "copy",
-    max_copy_bytes: int = MAX_COPY_BYTES,
-    on_progress: Callable[[str], None] = lambda _: None,
-) -> AdviceReport:
-    """Seek indexes for captured statements; none of them is executed on the database.
+def consolidate(advices: Iterable[IndexAdvice]) -> tuple[IndexAdvice, ...]:
+    """Return one advice for each index to create, the one that serves most statements first.
 
-    Args:
-        engine: a synchronous engine; see `upshift.sql.engines.sync_engine_for`.
-        samples: the statements; of equal texts the first is taken, and `MAX_STATEMENTS` texts at most.
-        paramstyle: of the dialect they were captured on, where it is not the engine's own
-            ("numeric_dollar" for asyncpg).
-        how: where candidates are built; "transaction" keeps writers of the tables waiting, and is taken as
-            "copy" on SQLite.
-        max_copy_bytes: tables (on SQLite, databases) larger than this are not copied.
-        on_progress: told what is being done, in a few words.
-
-    Raises:
-        DatabaseUnavailableError: the database cannot be reached, or went away.
-        IndexAdviceError: the database is neither PostgreSQL nor SQLite, or an SQLite one cannot be copied.
+    An index whose columns lead another advised index is left out: the wider one serves its statements.
     """
-    match engine.dialect.name:
-        case "postgresql":
-            style = paramstyle or engine.dialect.paramstyle
-            place = postgres_trial(
-                engine, style, how=how, max_copy_bytes=max_copy_bytes, on_progress=on_progress
-            )
-        case "sqlite":
-            place = sqlite_trial(engine, max_copy_bytes=max_copy_bytes, on_progress=on_progress)
-        case name:
-            raise IndexAdviceError(f"index advice knows PostgreSQL and SQLite, not {name}")
-    distinct = {sample.sql: sample for sample in reversed(list(samples))}
-    with place as trial:
-        return _Advising(trial, on_progress).advise(list(reversed(distinct.values()))[:MAX_STATEMENTS])
+    merged: dict[Index, IndexAdvice] = {}
+    for advice in sorted(advices, key=lambda advice: (-len(advice.columns), advice.name)):
+        home = next((index for index in merged if _replaces(index, advice.index)), advice.index)
+        before = merged[home].served if home in merged else ()
+        served = {each.sql: each for each in (*advice.served, *before)}
+        gaining = sorted(served.values(), key=lambda each: each.cost_after / max(each.cost_before, 1.0))
+        merged[home] = replace(advice, index=home, served=tuple(gaining))
+    return tuple(sorted(merged.values(), key=lambda advice: (-len(advice.served), advice.name)))
 
 
-def consolidate(advices: Iterable[IndexAdvice]) -> dict[Index, tuple[IndexAdvice, ...]]:
-    """Return the indexes to create, each with the advices it answers.
-
-    An index whose columns are the leading ones of another advised index is left out, and its statements are
-    served by the wider one.
-    """
-    advices = list(advices)
-    served: dict[Index, list[IndexAdvice]] = {}
-    for index in sorted({advice.index for advice in advices}, key=lambda index: (-len(index.columns), index.name)):
-        wider = (kept for kept in served if _same_table(kept, index) and covers(kept.columns, index.columns))
-        answered = served.setdefault(next(wider, index), [])
-        answered += [advice for advice in advices if advice.index == index]
-    return {index: tuple(answered) for index, answered in served.items()}
-
-
-@dataclass(slots=True, eq=False)
-class _Case:
-    """A statement under advice, and how it stands with the indexes chosen so far."""
-
-    sample: Sample
-    reaches: frozenset[tuple[str | None, str]]
-    candidates: list[Index]
-    plan: Plan
-    cost: float
-
-
-class _Advising:
-    """One run of `advise` in one trial."""
-
-    def __init__(self, trial: Trial, on_progress: Callable[[str], None]) -> None:
-        self._trial = trial
-        self._on_progress = on_progress
-        self._tables: dict[TableName, Table] = {}
-        self._skipped: list[Skipped] = []
-        self._standing: list[Index] = []
-        self._hopeless: set[Index] = set()
-
-    def advise(self, samples: list[Sample]) -> AdviceReport:
-        self._on_progress(f"explaining {len(samples)} statements")
-        cases = self._enclose([case for sample in samples if (case := self._open(sample))])
-        advices: list[IndexAdvice] = []
-        with ExitStack() as stack:
-            for _ in range(_MAX_ROUNDS):
-                gains = self._try(cases)
-                chosen = choose(gains)
-                for index in chosen:
-                    stack.enter_context(self._trial.built(index))
-                self._standing += chosen
-                advices += self._judge(chosen, gains)
-                if not chosen:
-                    break
-        return AdviceReport(tuple(advices), tuple(self._skipped))
-
-    def _open(self, sample: Sample) -> _Case | None:
-        """Read and plan a statement; None where it needs no index or cannot be judged."""
-        try:
-            statement = self._trial.read(sample)
-            plan = self._trial.explain(sample)
-        except UnreadableStatementError as error:
-            return self._skip(sample, "unreadable", str(error))
-        except ExplainRefusedError as error:
-            return self._skip(sample, "refused", str(error))
-        if plan.cost < self._trial.least_cost:
-            return None
-        ...
+def _replaces(wider: Index, index: Index) -> bool:
+    is_same_table = (wider.dialect, wider.target) == (index.dialect, index.target)
+    return is_same_table and covers(wider.columns, index.columns)

@@ -63,7 +63,6 @@ def propose(statement: Statement, tables: Mapping[TableName, Table]) -> list[Ind
         ...     print(*index.columns)
         kind price
         kind
-        price
     """
     found = (
         Index(statement.dialect, access.table.name, columns, access.schema)
@@ -75,19 +74,19 @@ def propose(statement: Statement, tables: Mapping[TableName, Table]) -> list[Ind
 
 
 def _combinations(access: _Access) -> Iterator[Columns]:
-    """Equalities first, then one range or the order; all equalities together before each alone."""
-    heads = [access.equal]
-    heads += [[column, *(name for name in access.equal if name != column)] for column in access.joined]
-    heads += [[name] for name in access.equal]
-    heads += [[]]
+    """Equalities, the most selective first, then the order or one range; and every leading part of these."""
+    equal = sorted(access.equal, key=access.table.values, reverse=True)
+    heads = [equal, *([column, *(name for name in equal if name != column)] for column in access.joined)]
     for head in heads:
-        tails: list[list[IndexColumn]] = [[column] for column in access.bounded if column.name not in head]
+        if access.table.has_key(head):
+            continue
+        tails = [[column] for column in access.bounded if column.name not in head]
         if head or access.is_limited:
-            tails.insert(0, _forwards([column for column in access.ordered if column.name not in head]))
+            tails.insert(0, [column for column in access.ordered if column.name not in head])
         for tail in [*tails, []]:
-            columns = (*map(IndexColumn, head), *tail)[:MAX_COLUMNS]
-            if columns:
-                yield columns
+            width = min(len(head) + len(tail), MAX_COLUMNS)
+            for length in range(width, 0, -1):
+                yield (*map(IndexColumn, head[:length]), *_forwards(tail[: max(length - len(head), 0)]))
 
 
 def _forwards(ordered: list[IndexColumn]) -> list[IndexColumn]:

@@ -59,25 +59,19 @@ class Capture:
         self._current = current
         self._call_sites = call_sites or CallSites()
         self._keep_parameters = keep_parameters
-        self._installed: list[tuple[Dialect, str, Callable[..., None]]] = []
-        self._closed = False
+        self._dialects = tuple(dict.fromkeys(engine.dialect for engine in engines))
+        self.is_closed = False
         self.faults = 0
-        for engine in engines:
+        for dialect in self._dialects:
             for name in _WRAPPED:
-                self._wrap(engine.dialect, name)
+                self._wrap(dialect, name)
 
     def close(self) -> None:
         """Take the wrappers out again. Calling it twice does nothing more."""
-        self._closed = True
-        for dialect, name, wrapper in self._installed:
-            # Somebody may have wrapped the dialect after us: then ours stays, and passes calls through.
-            if vars(dialect).get(name) is wrapper:
-                previous = wrapper.__wrapped__
-                if getattr(previous, "__func__", None) is getattr(type(dialect), name):
-                    delattr(dialect, name)
-                else:
-                    setattr(dialect, name, previous)
-        self._installed.clear()
+        self.is_closed = True
+        for dialect in self._dialects:
+            for name in _WRAPPED:
+                _unwrap(dialect, name)
 
     def _wrap(self, dialect: Dialect, name: str) -> None:
         execute: Callable[..., None] = getattr(dialect, name)
@@ -88,55 +82,78 @@ class Capture:
         # The positions are those of `Dialect.do_execute*`: cursor, statement, [parameters,] context.
         def wrapper(cursor: Any, sql: str, *arguments: Any) -> None:
             record = current_record()
-            if record is None or self._closed:
+            if record is None or self.is_closed:
                 execute(cursor, sql, *arguments)
                 return
-            statement = Statement(sql, perf_counter())
+            started = perf_counter()
             try:
                 execute(cursor, sql, *arguments)
             except BaseException as error:
-                statement.error = type(error).__name__
+                observe(record, Statement(sql, started), cursor, arguments, is_many, error)
                 raise
-            finally:
-                statement.execute_seconds = perf_counter() - statement.started
-                if is_many:
-                    statement.executions = len(arguments[0])
-                observe(record, statement, cursor, arguments)
+            observe(record, Statement(sql, started), cursor, arguments, is_many, None)
 
+        wrapper.capture = self  # type: ignore[attr-defined]
         wrapper.__wrapped__ = execute  # type: ignore[attr-defined]
         setattr(dialect, name, wrapper)
-        self._installed.append((dialect, name, wrapper))
 
-    def _observe(self, record: Record, statement: Statement, cursor: Any, arguments: tuple[Any, ...]) -> None:
+    def _observe(
+        self,
+        record: Record,
+        statement: Statement,
+        cursor: Any,
+        arguments: tuple[Any, ...],
+        is_many: bool,  # noqa: FBT001 - one call site, on the hot path
+        error: BaseException | None,
+    ) -> None:
         try:
+            statement.execute_seconds = perf_counter() - statement.started
             context = arguments[-1]
             if not isinstance(context, DefaultExecutionContext):
                 return  # a dialect's own statement, such as those it sends on connecting
-            statement.site = origin(self._call_sites, sys._getframe(2))
+            # The wrapper and two frames of SQLAlchemy's lie between here and whoever executed the statement.
+            statement.site = origin(self._call_sites, sys._getframe(4))
             record.add(statement)
+            if is_many:
+                statement.executions = len(arguments[0])
             if self._keep_parameters and len(arguments) > 1:
                 statement.parameters = arguments[0]
-            if statement.error is not None:
-                return
-            if cursor.description is None and cursor.rowcount >= 0:
-                statement.rows = cursor.rowcount
-            _note_loader(context, statement)
-            _time_fetches(context, statement)
+            if "_sa_orm_load_options" in context.execution_options:
+                _note_loader(context, statement)
+            if error is not None:
+                statement.error = type(error).__name__
+            elif cursor.description is None:
+                if cursor.rowcount >= 0:
+                    statement.rows = cursor.rowcount
+            else:
+                _time_fetches(context, statement)
         except Exception:
             self.faults += 1
             if self.faults == 1:
                 logger.exception("upshift could not observe a statement; requests go on without it")
 
 
+def _unwrap(dialect: Dialect, name: str) -> None:
+    """Take out the wrappers of closed captures, down to the first that is in use or somebody else's.
+
+    One that somebody has wrapped after us stays, and passes calls through.
+    """
+    execute = vars(dialect).get(name)
+    while isinstance(capture := getattr(execute, "capture", None), Capture) and capture.is_closed:
+        execute = execute.__wrapped__
+        if getattr(execute, "__func__", None) is getattr(type(dialect), name):
+            delattr(dialect, name)
+        else:
+            setattr(dialect, name, execute)
+
+
 def _note_loader(context: Any, statement: Statement) -> None:
     """Note whether a relationship loader sent the statement: a lazy one for one object, an eager one for many."""
-    options = context.execution_options.get("_sa_orm_load_options")
-    if options is None:
-        return
-    path = getattr(context.invoked_statement._compile_options, "_current_path", None)
+    compile_options = getattr(context.invoked_statement, "_compile_options", None)
+    path = getattr(compile_options, "_current_path", None)
     if not path:
         return
-    state = options._lazy_loaded_from
+    state = context.execution_options["_sa_orm_load_options"]._lazy_loaded_from
     if state is None:
         statement.is_eager = True
     else:
@@ -154,8 +171,6 @@ def _time_fetches(context: Any, statement: Statement) -> None:
         options = context.execution_options
         if context._is_server_side or options.get("stream_results"):
             # SQLAlchemy would put this strategy in place of the default one, so it is built here instead.
-            if context.cursor.description is None:
-                return
             started = perf_counter()
             strategy = sa_cursor.BufferedRowCursorFetchStrategy(context.cursor, options)
             statement.fetch_seconds += perf_counter() - started

@@ -15,26 +15,32 @@ from typing import NamedTuple
 MAX_TEXTS = 4_096
 """Distinct statement texts remembered. Expanding IN lists mint new texts, so the table is bounded."""
 
+MAX_CHARACTERS = 16_000_000
+"""Characters of all remembered texts together: a few bulk statements may weigh as much as all others."""
+
 MAX_DIGEST_CHARACTERS = 4_000
 """Characters of normalised text kept for display; the identifier covers the whole text."""
 
+# What is opened and never closed runs to the end of the text, so each alternative reads a character once.
 _TOKENS = re.compile(
     r"""
-      (?P<comment>  --[^\n]* | /\*.*?\*/ )
-    | (?P<quoted>   "(?:[^"]|"")*" | `[^`]*` | \[[A-Za-z_][^\]\n]*\] )
-    | (?P<value>    (?:\b[EeBbXxNn])?'(?:[^'\\]|''|\\.)*'
-                  | \$(?P<tag>[A-Za-z_]\w*|)\$.*?\$(?P=tag)\$
-                  | (?: %\(\w+\)s | %s | \$\d+ | (?<![:\w]):[A-Za-z_]\w* | \?\d* )
-                    (?: ::\s*\w+ (?:\s+(?:VARYING|PRECISION|WITH(?:OUT)?\s+TIME\s+ZONE))?
-                        (?:\(\d+(?:,\s*\d+)?\))? (?:\[\])* )?
-                  | (?<![\w.])[+-]?(?:0[xX][0-9a-fA-F]+|\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)(?![\w]) )
-    | (?P<space>    \s+ )
+      (?P<space>    (?: \s+ | --[^\n]* | /\*.*?(?:\*/|\Z) )+ )
+    | (?P<quoted>   "(?:[^"]|"")*" | `[^`]*` | \[[A-Za-z_][^\[\]\n]*\] )
+    | (?P<value>    (?: \bE'(?:[^'\\]|''|\\.)*(?:'|\Z)
+                      # A backslash before the closing quote is text in standard SQL and an escape in MySQL's.
+                      | (?:\b[BXN])?'(?: [^'\\] | '' | \\'(?![\s,;)|:]|\Z) | \\ )*(?:'|\Z)
+                      | \$(?P<tag>[A-Za-z_]\w*|)\$.*?(?:\$(?P=tag)\$|\Z)
+                      | %\(\w+\)s | %s | \$\d+ | (?<![:\w]):[A-Za-z_]\w* | \?\d*
+                      | (?<![\w.])[+-]?(?:0X[0-9A-F]+|\d+(?:\.\d*)?(?:E[+-]?\d+)?|\.\d+)(?!\w)
+                    )
+                    (?: ::\s*[\w."]+ (?:\s+(?:VARYING|PRECISION))?
+                        (?:\(\d+(?:,\s*\d+)?\))? (?:\s+WITH(?:OUT)?\s+TIME\s+ZONE)? (?:\[\])* )? )
     """,
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
-_VALUE_LIST = re.compile(r"\(\s*\?(?:\s*,\s*\?)*\s*\)")
-_ROW_LISTS = re.compile(r"\(\.\.\.\)(?:\s*,\s*\(\.\.\.\))+")
-_NESTED_LIST = re.compile(r"\b(IN|VALUES)\s*\(\s*\(\.\.\.\)\s*\)", re.IGNORECASE)
+_VALUE_LIST = re.compile(r"\( ?\?(?: ?, ?\?)* ?\)")
+_ROW_LISTS = re.compile(r"\(\.\.\.\)(?: ?, ?\(\.\.\.\))+")
+_NESTED_LIST = re.compile(r"\b(IN|VALUES) ?\( ?\(\.\.\.\) ?\)", re.IGNORECASE)
 
 
 class Digest(NamedTuple):
@@ -64,13 +70,13 @@ def normalise(sql: str) -> str:
 
 def _replace(match: re.Match[str]) -> str:
     kind = match.lastgroup
-    if kind == "quoted":
-        return match.group()
-    return " " if kind in {"space", "comment"} else "?"
+    if kind == "value":
+        return "?"
+    return " " if kind == "space" else match.group()
 
 
 class Digests:
-    """Digests by statement text, remembered for the last `MAX_TEXTS` texts.
+    """Digests by statement text, remembered for at most `MAX_TEXTS` texts and `MAX_CHARACTERS`.
 
     Example:
         >>> digests = Digests()
@@ -80,6 +86,7 @@ class Digests:
 
     def __init__(self) -> None:
         self._by_text: dict[str, Digest] = {}
+        self._characters = 0
 
     def of(self, sql: str) -> Digest:
         """Return the digest of a statement."""
@@ -88,8 +95,10 @@ class Digests:
             text = normalise(sql)
             identifier = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
             digest = Digest(identifier, text[:MAX_DIGEST_CHARACTERS])
-            if len(self._by_text) >= MAX_TEXTS:
+            if len(self._by_text) >= MAX_TEXTS or self._characters + len(sql) > MAX_CHARACTERS:
                 # Whatever is hot comes back at once; an LRU would cost every hit to spare a rare refill.
                 self._by_text.clear()
+                self._characters = 0
             self._by_text[sql] = digest
+            self._characters += len(sql)
         return digest

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import NullPool
 
 from upshift.errors import DatabaseUnavailableError, IndexAdviceError, MissingExtraError
@@ -14,6 +13,8 @@ from upshift.sql.explain import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 CONNECT_SECONDS = 10
 """How long a connection to a PostgreSQL server that does not answer is tried."""
@@ -42,9 +43,7 @@ def sync_engine_for(engine: sa.Engine | AsyncEngine) -> sa.Engine:
     url = engine.url
     match url.get_backend_name():
         case "sqlite" if url.database in _IN_MEMORY:
-            raise IndexAdviceError(
-                "an SQLite database in memory is seen only by its own connection: use a file, or a sync engine"
-            )
+            raise IndexAdviceError("only its own connection sees an SQLite database in memory: use a file")
         case "sqlite":
             return sa.create_engine(url.set(drivername="sqlite"), poolclass=NullPool)
         case "postgresql":

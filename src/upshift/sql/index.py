@@ -78,6 +78,9 @@ class IndexColumn:
 
 Columns = tuple[IndexColumn, ...]
 
+Target = tuple[str | None, str]
+"""A table as an index names it: schema, or None for the search path's, and name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Index:
@@ -106,6 +109,11 @@ class Index:
         names = [column.name for column in self.columns]
         if len(set(names)) < len(names):
             raise ValueError(f"an index names each column once, not {', '.join(names)}")
+
+    @property
+    def target(self) -> Target:
+        """The table it is on."""
+        return self.schema, self.table
 
     @property
     def name(self) -> str:

@@ -19,8 +19,9 @@ def origin(call_sites: CallSites, frame: FrameType | None) -> CallSite | None:
     greenlet's start; the coroutine that awaits it is the frame of the greenlet that was switched away from.
     """
     site = call_sites.find(frame)
-    parent = getcurrent().parent
-    while site is None and parent is not None:
-        site = call_sites.find(parent.gr_frame)
-        parent = parent.parent
+    if site is None:
+        parent = getcurrent().parent
+        while site is None and parent is not None:
+            site = call_sites.find(parent.gr_frame)
+            parent = parent.parent
     return site

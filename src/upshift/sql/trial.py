@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import sqlalchemy as sa
 
@@ -30,22 +30,25 @@ from upshift.sql.placeholders import number
 from upshift.sql.statement import read_statement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    from upshift.sql.advice import How, Unit
     from upshift.sql.catalog import Table, TableName
     from upshift.sql.explain import Plan
     from upshift.sql.index import DialectName, Index
     from upshift.sql.placeholders import Sample
     from upshift.sql.statement import Statement
 
-How = Literal["copy", "transaction"]
-"""Where candidates are built: on copies of the tables, or on the tables in a rolled-back transaction."""
-
 MAX_COPY_BYTES = 256 * 2**20
 """Size of the largest table that is copied (on SQLite, of the largest database file)."""
 
-_LIMITS = "SET LOCAL statement_timeout = '60s'; SET LOCAL lock_timeout = '2s'"
+# pg_temp first, or a search path that names it last would keep finding the real tables.
+_SETTINGS = """
+    SET LOCAL statement_timeout = '60s';
+    SET LOCAL lock_timeout = '2s';
+    SELECT set_config('search_path', 'pg_temp, ' || current_setting('search_path'), true)
+"""
 _RAW = {"no_parameters": True}
 
 
@@ -54,6 +57,7 @@ class Trial(Protocol):
 
     dialect: DialectName
     how: How
+    unit: Unit
     least_cost: float
     """Statements that cost less than this are fast enough as they are."""
 
@@ -66,8 +70,8 @@ class Trial(Protocol):
     def table(self, name: TableName) -> Table | None:
         """Describe a table, or return None where there is none."""
 
-    def enclose(self, tables: Mapping[TableName, Table]) -> dict[TableName, str]:
-        """Make these tables ready for indexes; return why not, for those that cannot be."""
+    def enclose(self, name: TableName, table: Table) -> str:
+        """Make a table ready for indexes; return why that cannot be done, or ""."""
 
     def built(self, index: Index) -> AbstractContextManager[None]:
         """Have an index for the length of a `with` block; raises IndexAdviceError."""
@@ -77,10 +81,9 @@ class Trial(Protocol):
 def postgres_trial(
     engine: sa.Engine,
     paramstyle: str,
-    *,
-    how: How = "copy",
-    max_copy_bytes: int = MAX_COPY_BYTES,
-    on_progress: Callable[[str], None] = lambda _: None,
+    how: How,
+    max_copy_bytes: int,
+    on_progress: Callable[[str], None],
 ) -> Iterator[Trial]:
     """Open a transaction to try indexes in, and roll it back at the end of the `with` block.
 
@@ -97,7 +100,7 @@ def postgres_trial(
     with connected(engine) as connection:
         transaction = connection.begin()
         try:
-            connection.exec_driver_sql(_LIMITS, execution_options=_RAW)
+            connection.exec_driver_sql(_SETTINGS, execution_options=_RAW)
             yield _PostgresTrial(connection, paramstyle, how, max_copy_bytes, on_progress)
         finally:
             transaction.rollback()
@@ -105,6 +108,7 @@ def postgres_trial(
 
 class _PostgresTrial:
     dialect: DialectName = "postgresql"
+    unit: Unit = "planner cost"
     least_cost = 50.0  # a sequential scan of a thousand narrow rows costs about 20
 
     def __init__(
@@ -130,34 +134,19 @@ class _PostgresTrial:
     def table(self, name: TableName) -> Table | None:
         return read_postgres_table(self._connection, name)
 
-    def enclose(self, tables: Mapping[TableName, Table]) -> dict[TableName, str]:
+    def enclose(self, name: TableName, table: Table) -> str:
         if self.how == "transaction":
-            return {}
-        reasons = {name: self._copy(table, name) for name, table in tables.items()}
-        self._connection.exec_driver_sql(
-            "SELECT set_config('search_path', 'pg_temp, ' || current_setting('search_path'), true)",
-            execution_options=_RAW,
-        )
-        return {name: reason for name, reason in reasons.items() if reason}
-
-    def _copy(self, table: Table, name: TableName) -> str:
-        """Copy a table; return why it could not be, or ""."""
+            return ""
         if name.schema:
             return "the statement names it with its schema, so no copy can stand in for it"
         if table.size > self._max_copy_bytes:
-            return f"it holds {table.size / 2**20:,.0f} MB, more than the {self._max_copy_bytes / 2**20:,.0f} MB that are copied"
+            return f"it holds {megabytes(table.size)}, and up to {megabytes(self._max_copy_bytes)} are copied"
         if table.secured:
             return "row-level security hides rows of it from this user"
-        self._on_progress(f"copying {table.name} ({table.size / 2**20:,.1f} MB)")
-        real, copy = f"{quoted(table.schema)}.{quoted(table.name)}", f"pg_temp.{quoted(table.name)}"
+        self._on_progress(f"copying {table.name} ({megabytes(table.size)})")
         try:
             with self._connection.begin_nested():
-                for sql in (
-                    # Neither defaults nor generation: every value is copied as it is.
-                    f"CREATE TEMPORARY TABLE {copy} (LIKE {real} INCLUDING INDEXES INCLUDING STATISTICS) ON COMMIT DROP",
-                    f"INSERT INTO {copy} SELECT * FROM {real}",
-                    f"ANALYZE {copy}",
-                ):
+                for sql in _copying(self._connection, table):
                     self._connection.exec_driver_sql(sql, execution_options=_RAW)
         except sa.exc.DBAPIError as error:
             if error.connection_invalidated:
@@ -177,3 +166,33 @@ class _PostgresTrial:
                 raise IndexAdviceError(f"{index.name} cannot be built: {first_line(error)}") from error
             yield
             savepoint.rollback()
+
+
+# Everything after the table's name; an index's definition from PostgreSQL always has its schema.
+_DEFINITIONS = sa.text("""
+    SELECT c.relname, i.indisunique, substr(pg_get_indexdef(c.oid), 1 + length(format(
+        'CREATE %sINDEX %I ON %I.%I', CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END,
+        c.relname, n.nspname, t.relname))) AS definition
+    FROM pg_index i
+    JOIN pg_class c ON c.oid = i.indexrelid
+    JOIN pg_class t ON t.oid = i.indrelid
+    JOIN pg_namespace n ON n.oid = t.relnamespace
+    WHERE n.nspname = :schema AND t.relname = :table AND i.indisvalid
+""")
+
+
+def _copying(connection: sa.Connection, table: Table) -> Iterator[str]:
+    """The SQL that copies a table; indexes come last, since filling an indexed table takes twice as long."""
+    real, copy = f"{quoted(table.schema)}.{quoted(table.name)}", f"pg_temp.{quoted(table.name)}"
+    # Without INCLUDING DEFAULTS, GENERATED and IDENTITY every value is copied as it is.
+    yield f"CREATE TEMPORARY TABLE {copy} (LIKE {real} INCLUDING STATISTICS) ON COMMIT DROP"
+    yield f"INSERT INTO {copy} SELECT * FROM {real}"  # noqa: S608 - both names are quoted
+    for index in connection.execute(_DEFINITIONS, {"schema": table.schema, "table": table.name}):
+        unique = "UNIQUE " if index.indisunique else ""
+        yield f"CREATE {unique}INDEX {quoted(index.relname)} ON {copy}{index.definition}"
+    yield f"ANALYZE {copy}"
+
+
+def megabytes(size: int) -> str:
+    """Write a number of bytes as readers have it."""
+    return f"{size / 2**20:,.1f} MB"

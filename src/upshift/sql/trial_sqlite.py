@@ -22,18 +22,19 @@ from upshift.sql.catalog import read_sqlite_table
 from upshift.sql.engines import connected
 from upshift.sql.explain import MAX_LINES, ExplainRefusedError, Plan
 from upshift.sql.statement import read_statement
-from upshift.sql.trial import MAX_COPY_BYTES
+from upshift.sql.trial import megabytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     import sqlalchemy as sa
 
+    from upshift.sql.advice import How, Unit
     from upshift.sql.catalog import Table, TableName
     from upshift.sql.index import DialectName, Index
     from upshift.sql.placeholders import Sample
     from upshift.sql.statement import Statement
-    from upshift.sql.trial import How, Trial
+    from upshift.sql.trial import Trial
 
 MAX_STEPS = 20_000_000
 """Steps after which a statement is stopped; it takes about a second and its true cost is higher."""
@@ -44,10 +45,7 @@ _INDEX = re.compile(r"USING (?:COVERING )?INDEX (\S+)")
 
 @contextmanager
 def sqlite_trial(
-    engine: sa.Engine,
-    *,
-    max_copy_bytes: int = MAX_COPY_BYTES,
-    on_progress: Callable[[str], None] = lambda _: None,
+    engine: sa.Engine, max_copy_bytes: int, on_progress: Callable[[str], None]
 ) -> Iterator[Trial]:
     """Copy the database to a temporary file for the length of the `with` block.
 
@@ -66,16 +64,16 @@ def sqlite_trial(
             yield _SqliteTrial(copy)
 
 
-def _copy(
-    source: sqlite3.Connection, path: Path, max_bytes: int, on_progress: Callable[[str], None]
-) -> None:
+def _copy(source: sqlite3.Connection, path: Path, max_bytes: int, on_progress: Callable[[str], None]) -> None:
     try:
-        (size,) = source.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetchone()
+        (size,) = source.execute(
+            "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+        ).fetchone()
         if size > max_bytes:
             raise IndexAdviceError(
-                f"the database holds {size / 2**20:,.0f} MB, more than the {max_bytes / 2**20:,.0f} MB that are copied"
+                f"the database holds {megabytes(size)}, and up to {megabytes(max_bytes)} are copied"
             )
-        on_progress(f"copying the database ({size / 2**20:,.1f} MB)")
+        on_progress(f"copying the database ({megabytes(size)})")
         with closing(sqlite3.connect(path)) as copy:
             source.backup(copy)
     except sqlite3.Error as error:
@@ -85,6 +83,7 @@ def _copy(
 class _SqliteTrial:
     dialect: DialectName = "sqlite"
     how: How = "copy"
+    unit: Unit = "steps"
     least_cost = 5_000.0  # a scan of a thousand rows takes about that many steps
 
     def __init__(self, copy: sqlite3.Connection) -> None:
@@ -97,9 +96,9 @@ class _SqliteTrial:
     def table(self, name: TableName) -> Table | None:
         return read_sqlite_table(self._copy, name)
 
-    def enclose(self, tables: Mapping[TableName, Table]) -> dict[TableName, str]:
-        del tables  # the copy holds them all
-        return {}
+    def enclose(self, name: TableName, table: Table) -> str:
+        del name, table  # the copy holds them all
+        return ""
 
     @contextmanager
     def built(self, index: Index) -> Iterator[None]:
@@ -124,9 +123,10 @@ class _SqliteTrial:
             cost = self._measured.get((sample.sql, lines))
             if cost is None:
                 cost = self._measured[sample.sql, lines] = self._steps(sample)
+        except sqlite3.ProgrammingError as error:
+            raise ExplainRefusedError("no sample parameters that fit the statement were kept") from error
         except (sqlite3.Error, ValueError, OverflowError) as error:
-            unbound = "" if sample.parameters else " (no sample parameters were kept of it)"
-            raise ExplainRefusedError(f"SQLite: {error}{unbound}") from error
+            raise ExplainRefusedError(str(error)) from error
         return Plan(cost, lines[:MAX_LINES], frozenset(_INDEX.findall("\n".join(lines))))
 
     def _steps(self, sample: Sample) -> float:

@@ -1,7 +1,7 @@
 """What the headers of a request and a response say about content codings (RFC 9110, HTTP Semantics).
 
-Pure functions, without I/O: `upshift.traffic.compression` acts on them, `upshift.diagnose` asks them whether a
-response could have been compressed.
+Pure functions, without I/O: `upshift.traffic.compression` acts on them, `upshift.diagnose` asks them whether
+a response could have been compressed.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import TypeAlias
 
-    Headers = Iterable[tuple[bytes, bytes]]
+    Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 
 MAX_ACCEPT_ENCODING = 1_000
 """Characters of Accept-Encoding read. Browsers send 30; a longer one is answered without a coding."""

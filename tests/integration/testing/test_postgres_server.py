@@ -20,12 +20,24 @@ from upshift.testing.servers import postgres
 from upshift.testing.servers import postgres_server as module
 from upshift.testing.servers.binaries import PROGRAMS, Postgres, find_postgres
 
+SETTINGS = {"shared_preload_libraries": "pg_stat_statements", "full_page_writes": "on"}
 
-@pytest.fixture(scope="module", params=["socket", "tcp"])
-def server(request):
-    settings = {"shared_preload_libraries": "pg_stat_statements", "full_page_writes": "on"}
-    with postgres(listen=request.param, settings=settings) as running:
+
+@pytest.fixture(scope="module")
+def socket_server():
+    with postgres(settings=SETTINGS) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def tcp_server():
+    with postgres(listen="tcp", settings=SETTINGS) as running:
+        yield running
+
+
+@pytest.fixture(params=["socket_server", "tcp_server"])
+def server(request):
+    return request.getfixturevalue(request.param)
 
 
 def value(server, sql: str) -> object:
@@ -100,17 +112,13 @@ def test_extensions_can_be_made(server):
         assert connection.execute("SELECT count(*) > 0 FROM pg_stat_statements").fetchone() == (True,)
 
 
-def test_a_socket_server_listens_on_no_port_and_its_directory_is_its_users_alone(server):
-    if server.password is not None:
-        pytest.skip("this one listens on TCP")
-    assert value(server, "SHOW listen_addresses") == ""
-    assert stat.S_IMODE(Path(server.host).stat().st_mode) == 0o700
+def test_a_socket_server_listens_on_no_port_and_its_directory_is_its_users_alone(socket_server):
+    assert value(socket_server, "SHOW listen_addresses") == ""
+    assert stat.S_IMODE(Path(socket_server.host).stat().st_mode) == 0o700
 
 
-def test_a_tcp_server_refuses_whoever_does_not_know_its_password(server):
-    if server.password is None:
-        pytest.skip("this one listens on a socket")
-    url = make_url(server.url()).set(password="wrong").render_as_string(hide_password=False)
+def test_a_tcp_server_refuses_whoever_does_not_know_its_password(tcp_server):
+    url = make_url(tcp_server.url()).set(password="wrong").render_as_string(hide_password=False)
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(url)
 
@@ -168,27 +176,21 @@ def test_root_runs_the_programs_of_a_wheel_below_a_private_directory(monkeypatch
         assert value(server, "SELECT 6 * 7") == 42
 
 
-@pytest.mark.parametrize(
-    "statement", ["SELECT pg_sleep(60)", "SELECT count(*) FROM generate_series(1, 1e10)"]
-)
-def test_a_killed_server_takes_its_busy_backends_and_shared_memory_along(traces_of, statement):
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(postgres())
+def test_a_killed_server_takes_its_busy_backends_and_shared_memory_along(traces_of):
+    def work(connection: psycopg.Connection) -> None:
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT count(*) FROM generate_series(1, 1e10)")
+
+    with postgres() as server, psycopg.connect(server.url(), autocommit=True) as connection:
         segment = (server.data_dir / "postmaster.pid").read_text().splitlines()[6].split()[1]
-        with psycopg.connect(server.url(), autocommit=True) as connection:
-
-            def work() -> None:
-                with pytest.raises(psycopg.OperationalError):
-                    connection.execute(statement)
-
-            busy = threading.Thread(target=work)
-            busy.start()
-            while value(server, "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'") != 2:
-                assert busy.is_alive()
-            traces = traces_of(server.pid)
-            os.kill(server.pid, signal.SIGKILL)
-            busy.join()
-            traces.assert_gone()
-        if sys.platform == "linux":
-            segments = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
-            assert segment not in {line.split()[1] for line in segments}
+        busy = threading.Thread(target=work, args=[connection])
+        busy.start()
+        while value(server, "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'") != 2:
+            assert busy.is_alive()
+        traces = traces_of(server.pid)
+        os.kill(server.pid, signal.SIGKILL)
+        busy.join()
+    assert traces.left() == []
+    if sys.platform == "linux":
+        segments = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
+        assert segment not in {line.split()[1] for line in segments}

@@ -12,25 +12,25 @@ def rendered(url, *requests):
 
 
 def test_a_request_is_rendered_as_http():
-    [wire] = rendered("http://localhost:8000", Request("/a?b=1"))
+    [wire] = rendered("http://localhost:8000", Request("GET", "/a?b=1"))
     assert wire == (
         b"GET /a?b=1 HTTP/1.1\r\nHost: localhost:8000\r\nUser-Agent: upshift-load\r\nAccept: */*\r\n\r\n"
     )
 
 
 def test_a_body_brings_its_length():
-    [wire] = rendered("http://h", Request("/a", "POST", body=b"hello"))
+    [wire] = rendered("http://h", Request("POST", "/a", body=b"hello"))
     assert b"\r\nContent-Length: 5\r\n" in wire
     assert wire.endswith(b"\r\n\r\nhello")
 
 
 def test_a_post_without_a_body_says_so():
-    [wire] = rendered("http://h", Request("/a", "POST"))
+    [wire] = rendered("http://h", Request("POST", "/a"))
     assert b"\r\nContent-Length: 0\r\n" in wire
 
 
 def test_a_given_header_replaces_ours_whatever_its_case():
-    [wire] = rendered("http://h", Request("/a", headers={"host": "other", "ACCEPT": "text/html"}))
+    [wire] = rendered("http://h", Request("GET", "/a", headers={"host": "other", "ACCEPT": "text/html"}))
     assert b"\r\nhost: other\r\nUser-Agent: upshift-load\r\nACCEPT: text/html\r\n" in wire
     assert wire.lower().count(b"host:") == 1
 
@@ -41,13 +41,13 @@ def test_without_requests_the_url_itself_is_asked_for():
 
 
 def test_a_request_without_a_path_asks_for_the_url_itself():
-    target, [request] = aim("http://h/v1/", [Request(method="POST")])
+    _, [request] = aim("http://h/v1/", [Request(method="POST")])
     assert request.path == "/v1/"
     assert request.name == "POST /v1/"
 
 
 def test_a_path_goes_below_the_urls_own():
-    target, [request] = aim("http://h/v1/", [Request("/items")])
+    _, [request] = aim("http://h/v1/", [Request("GET", "/items")])
     assert request.path == "/v1/items"
     assert request.name == "GET /items"
 
@@ -85,7 +85,7 @@ def test_a_url_that_cannot_be_loaded_is_refused(url, reason):
 
 def test_a_query_belongs_to_one_path():
     with pytest.raises(LoadError, match="move the query"):
-        aim("http://h/?x=1", [Request("/a")])
+        aim("http://h/?x=1", [Request("GET", "/a")])
 
 
 @pytest.mark.parametrize(
@@ -117,13 +117,13 @@ def test_a_request_that_would_break_the_wire_is_refused(fields):
 
 def test_the_refusal_of_a_path_shows_its_encoding():
     with pytest.raises(LoadError, match="/caf%C3%A9%20au%20lait"):
-        Request("/café au lait")
+        Request("GET", "/café au lait")
 
 
 @given(st.text(), st.text(), st.dictionaries(st.text(), st.text()), st.binary())
 def test_no_input_smuggles_a_second_request(path, method, headers, body):
     try:
-        request = Request(path, method, headers, body)
+        request = Request(method, path, headers, body)
     except LoadError:
         return
     [wire] = rendered("http://h", request)

@@ -14,6 +14,7 @@ from upshift.record import CallSite, CallSites
 from upshift.record.callsite import MAX_FILES, MAX_FRAMES
 
 HERE = __file__
+OWN = str(Path(inspect.getfile(CallSites)).resolve())
 
 
 def line_of(text):
@@ -54,9 +55,10 @@ def test_the_function_is_named_with_its_class():
         "/usr/lib/python3/dist-packages/sqlalchemy/engine/base.py",
         "<string>",
         "<frozen importlib._bootstrap>",
+        OWN,
     ],
 )
-def test_frames_of_libraries_are_skipped(library):
+def test_frames_of_libraries_and_of_upshift_are_skipped(library):
     call = compiled(library, "def call(function):\n    return function()\n")["call"]
     frames = []
 
@@ -67,35 +69,23 @@ def test_frames_of_libraries_are_skipped(library):
     library_frame = frames[0].f_back
     assert library_frame.f_code.co_filename == library
     site = CallSites().find(library_frame)
-    assert (site.file, site.function) == (HERE, "test_frames_of_libraries_are_skipped")
+    assert (site.file, site.function) == (HERE, "test_frames_of_libraries_and_of_upshift_are_skipped")
 
 
 def test_frames_of_the_standard_library_are_skipped():
-    class Probe:
-        def __reduce__(self):
-            raise NotImplementedError
+    sites = []
 
-    frames = []
+    def hook(value):
+        caller = inspect.currentframe().f_back
+        assert caller.f_code.co_filename == json.encoder.__file__
+        sites.append(CallSites().find(caller))
 
-    def hook(probe):
-        frames.append(inspect.currentframe().f_back)
-
-    json.dumps(Probe(), default=hook)  # marker: through json
-    assert "json" in frames[0].f_code.co_filename
-    site = CallSites().find(frames[0])
-    assert (site.file, site.line) == (HERE, line_of("# marker: through json"))
-
-
-def test_frames_of_upshift_itself_are_skipped():
-    own = str(Path(inspect.getfile(CallSites)))
-    call = compiled(own, "def call():\n    import inspect\n    return inspect.currentframe()\n")["call"]
-    frame = call()
-    assert frame.f_code.co_filename == own
-    assert CallSites().find(frame) != CallSite(own, frame.f_lineno, "call")
+    json.dumps(object(), default=hook)  # marker: through json
+    assert [(site.file, site.line) for site in sites] == [(HERE, line_of("# marker: through json"))]
 
 
 def test_a_folder_that_only_begins_like_a_library_is_the_applications():
-    beside = str(Path(inspect.getfile(CallSites)).parent.parent) + "_shop/orders.py"
+    beside = str(Path(OWN).parent.parent) + "_shop/orders.py"
     frame = compiled(beside, "def call():\n    import inspect\n    return inspect.currentframe()\n")["call"]()
     assert CallSites().find(frame).file == beside
 

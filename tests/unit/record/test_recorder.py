@@ -102,10 +102,20 @@ async def test_a_request_is_recorded_with_method_path_route_status_bytes_and_hea
     assert record.seconds > 0
 
 
-async def test_an_unmatched_path_has_no_route():
+async def test_the_function_that_the_route_leads_to_is_recorded():
+    def endpoint(request):
+        return PlainTextResponse("ok")
+
+    recording = Recording(Starlette(routes=[Route("/", endpoint)]))
+    await recording.get()
+    assert recording.record.endpoint is endpoint
+
+
+async def test_an_unmatched_path_has_no_route_and_no_endpoint():
     recording = Recording(FastAPI())
     await recording.get("/nowhere")
-    assert (recording.record.status, recording.record.route) == (404, None)
+    record = recording.record
+    assert (record.status, record.route, record.endpoint) == (404, None, None)
 
 
 async def test_media_type_and_coding_are_recorded_in_lower_case_without_parameters():

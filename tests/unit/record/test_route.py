@@ -7,7 +7,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
 from upshift.record import RouteTemplates
@@ -169,14 +169,23 @@ async def test_an_application_that_is_no_framework_has_no_templates():
     assert await template_of(bare, "/anything") is None
 
 
-async def test_an_endpoint_is_searched_for_once():
-    app = starlette_app()
+def test_an_endpoint_that_comes_without_its_route_is_searched_for_once():
+    app = Starlette(routes=[Route("/orders/{order_id}", answer)])
+    scope = {"path": "/orders/7", "endpoint": answer, "app": app}
     templates = RouteTemplates()
-    first = await template_of(app, "/tenants/acme/reports/week", forget_route=True, templates=templates)
+    assert templates.find(scope) == "/orders/{order_id}"
     app.router.routes.clear()
-    mount = Mount("/tenants/{tenant}", routes=[Mount("/reports", routes=[Route("/{name}", answer)])])
-    app.router.routes.append(mount)
-    assert await template_of(app, "/tenants/b/reports/day", forget_route=True, templates=templates) == first
+    assert templates.find(scope) == "/orders/{order_id}"
+
+
+async def test_a_router_without_an_application_is_searched_too():
+    router = Router(routes=[Route("/orders/{order_id}", answer)])
+    assert await template_of(router, "/orders/7", forget_route=True) == "/orders/{order_id}"
+
+
+async def test_a_mounts_parameter_of_the_same_name_as_the_routes_is_no_label_either():
+    app = Starlette(routes=[Mount("/shops/{id}", routes=[Route("/orders/{id}", answer)])])
+    assert await template_of(app, "/shops/3/orders/7") == "/shops/{id}/orders/{id}"
 
 
 async def test_an_unhashable_endpoint_has_its_template():

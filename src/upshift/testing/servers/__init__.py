@@ -1,7 +1,7 @@
 """Embedded PostgreSQL and Valkey: real servers for tests and the demo, started in about a second.
 
 In flows nothing but settings. Out flows a server with a URL, private to the caller, that is gone with all
-its files when the `with` block ends, and within a second even when the caller dies by SIGKILL:
+its files when the `with` block ends, and within 5 s even when the caller dies by SIGKILL:
 
     >>> from upshift.testing.servers import postgres
     >>> with postgres() as server:

@@ -140,17 +140,22 @@ def main() -> None:
     if plan is None:
         return
     _adopt_orphans()
+    directory = Path(plan["directory"])
     try:
-        Path(plan["directory"]).mkdir(mode=0o700)
+        directory.mkdir(mode=0o700)
         try:
-            _lay_out(plan)
-            _run(caller, plan)
+            # Opened before the directory may become another user's, who could put a link in the log's place.
+            with (directory / "log").open("a+b", buffering=0) as log:
+                _lay_out(plan)
+                _run(caller, plan, log.fileno())
         finally:
-            shutil.rmtree(plan["directory"], ignore_errors=True)
+            shutil.rmtree(directory, ignore_errors=True)
     except Stop:
         pass
-    except (Failure, OSError) as error:
-        _tell(failure=str(error))
+    except Failure as failure:
+        _tell(failure=str(failure))
+    except OSError as error:
+        _tell(failure=f"the server cannot be set up: {error}")
 
 
 def _lay_out(plan: Plan) -> None:
@@ -160,50 +165,48 @@ def _lay_out(plan: Plan) -> None:
         Path(path).write_text(text, encoding="utf-8")
     if plan["owner"] is not None:
         directory = Path(plan["directory"])
-        for entry in (directory, *directory.rglob("*")):
+        for entry in (*directory.rglob("*"), directory):
             os.chown(entry, *plan["owner"], follow_symlinks=False)
 
 
-def _run(caller: Caller, plan: Plan) -> None:
+def _run(caller: Caller, plan: Plan, log: int) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     for command in plan["setup"]:
-        process = _start(plan, command)
+        process = _start(plan, command, log)
         try:
             status = caller.wait(process, deadline)
         finally:
             _end(process, signal.SIGTERM)
         if status != 0:
-            raise Failure(_last_words(plan, command, status))
-    server = _start(plan, plan["server"])
+            raise Failure(_last_words(command, status, log))
+    server = _start(plan, plan["server"], log)
     try:
         while not _is_ready(*plan["ready"]):
             status = server.poll()
             if status is not None or time.monotonic() > deadline:
-                raise Failure(_last_words(plan, plan["server"], status))
+                raise Failure(_last_words(plan["server"], status, log))
             caller.check(READY_INTERVAL_S)
         _tell(pid=server.pid)
         caller.wait(server)
     finally:
         _end(server, plan["stop_signal"])
-        _end_orphans()
         if server.returncode == -signal.SIGKILL and plan["after_kill"] is not None:
-            _release(plan, plan["after_kill"])
+            _release(plan, plan["after_kill"], log)
 
 
-def _start(plan: Plan, command: list[str]) -> subprocess.Popen[bytes]:
+def _start(plan: Plan, command: list[str], log: int) -> subprocess.Popen[bytes]:
     user, group = plan["owner"] or (None, None)
-    with _log(plan).open("ab") as log:
-        return subprocess.Popen(  # noqa: S603 - the command comes from the caller, through a private pipe
-            command,
-            cwd=plan["directory"],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            umask=0o077,
-            user=user,
-            group=group,
-            extra_groups=None if group is None else [],
-        )
+    return subprocess.Popen(  # noqa: S603 - the command comes from the caller, through a private pipe
+        command,
+        cwd=plan["directory"],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        umask=0o077,
+        user=user,
+        group=group,
+        extra_groups=None if group is None else [],
+    )
 
 
 def _is_ready(path: str, text: str) -> bool:
@@ -214,19 +217,18 @@ def _is_ready(path: str, text: str) -> bool:
 
 
 def _end(process: subprocess.Popen[bytes], number: int) -> None:
-    if process.poll() is not None:
-        return
-    process.send_signal(number)
+    process.send_signal(number)  # none, where it has ended already
     process.send_signal(signal.SIGCONT)  # a process that somebody stopped hears no other signal
     try:
         process.wait(STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    _end_orphans()
 
 
 def _adopt_orphans() -> None:
-    """From now on a child of the server that outlives it becomes a child of this process; on Linux only."""
+    """From now on a child that outlives its parent below this process becomes this one's; on Linux only."""
     if sys.platform == "linux":
         with contextlib.suppress(ImportError):
             import ctypes
@@ -235,7 +237,7 @@ def _adopt_orphans() -> None:
 
 
 def _end_orphans() -> None:
-    """Kill what is left of the server: a backend whose postmaster was killed first finishes its statement."""
+    """Kill what outlived its parent: a backend whose postmaster was killed finishes its statement first."""
     children = Path(f"/proc/self/task/{os.getpid()}/children")
     with contextlib.suppress(OSError):  # not Linux, or a kernel without this file
         while orphans := [int(pid) for pid in children.read_text(encoding="ascii").split()]:
@@ -244,11 +246,11 @@ def _end_orphans() -> None:
                 os.waitpid(orphan, 0)
 
 
-def _release(plan: Plan, command: list[str]) -> None:
+def _release(plan: Plan, command: list[str], log: int) -> None:
     """Run the command, and again while the killed server's own children are still about to end."""
     deadline = time.monotonic() + RELEASE_TIMEOUT_S
     while (left := deadline - time.monotonic()) > 0:
-        process = _start(plan, command)
+        process = _start(plan, command, log)
         with contextlib.suppress(subprocess.TimeoutExpired):
             if process.wait(left) == 0:
                 return
@@ -256,16 +258,11 @@ def _release(plan: Plan, command: list[str]) -> None:
         time.sleep(READY_INTERVAL_S)
 
 
-def _last_words(plan: Plan, command: list[str], status: int | None) -> str:
+def _last_words(command: list[str], status: int | None, log: int) -> str:
     how = f"was not ready after {START_TIMEOUT_S:.0f} s" if status is None else f"ended with status {status}"
-    with _log(plan).open("rb") as log:
-        log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
-        tail = log.read().decode("utf-8", errors="replace").splitlines()[-LOG_TAIL_LINES:]
+    end = os.pread(log, LOG_TAIL_BYTES, max(0, os.fstat(log).st_size - LOG_TAIL_BYTES))
+    tail = end.decode("utf-8", errors="replace").splitlines()[-LOG_TAIL_LINES:]
     return "\n    ".join([f"{Path(command[0]).name} {how}; the last lines of its log:", *tail])
-
-
-def _log(plan: Plan) -> Path:
-    return Path(plan["directory"], "log")
 
 
 def _tell(**message: object) -> None:

@@ -1,0 +1,163 @@
+"""`upshift demo`: find, fix and prove, on a real application, without a change to its code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+
+from upshift.cli.demo.databases import open_databases
+from upshift.cli.demo.manifest import default_folder, read_manifest
+from upshift.cli.demo.observer import observe
+from upshift.cli.demo.page import write_page
+from upshift.cli.demo.progress import Progress
+from upshift.cli.demo.result import Result, changed_paths
+from upshift.cli.demo.terminal import show_findings, show_result
+from upshift.diagnose import Severity
+from upshift.errors import ApplicationLoadError, ProofError
+from upshift.load import Request
+from upshift.prove import Design, Scenario, Variant, compare
+from upshift.sql import IndexAdvice
+
+if TYPE_CHECKING:
+    from upshift.cli.demo.databases import Databases
+    from upshift.cli.demo.manifest import Manifest
+    from upshift.cli.demo.observer import Seen
+    from upshift.prove import Comparison
+
+STEPS = 7
+
+
+@click.command()
+@click.option(
+    "--app",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with a demo.toml; by default the one that [tool.upshift] in pyproject.toml names.",
+)
+@click.option("--sqlite", is_flag=True, help="Use SQLite files instead of PostgreSQL.")
+@click.option("--pairs", default=8, show_default=True, type=click.IntRange(5, 100), help="Pairs of samples to prove with.")
+@click.option(
+    "--report",
+    default="upshift-report.html",
+    show_default=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where the HTML report is written.",
+)
+@click.option("--exit", "leave", is_flag=True, help="End when done, also at a terminal.")
+def demo(folder: Path | None, sqlite: bool, pairs: int, report: Path, leave: bool) -> None:
+    """Find, fix and prove on a real application: start a database, load it, observe, repair, compare."""
+    started = time.monotonic()
+    manifest = read_manifest(folder or default_folder())
+    console = Console(highlight=False)
+    progress = Progress(console, STEPS)
+    with open_databases(sqlite=sqlite) as databases:
+        progress.done(f"{databases.label} is up")
+        _fill(manifest, databases)
+        progress.done(f"{manifest.name}'s data is loaded")
+        before = observe(manifest, databases.before, fixed=False, advise=True)
+        progress.done(f"observed {manifest.name} under load")
+        show_findings(console, before)
+        indexes = _build(databases, before)
+        progress.done(f"built {len(indexes)} verified indexes on a copy of the database")
+        after = observe(manifest, databases.after, fixed=True)
+        _check_unchanged(before, after)
+        progress.done(f"all {len(before.bodies)} answers are unchanged with batching and compression on")
+        comparison = _prove(manifest, databases, pairs, progress)
+        progress.done("proved by interleaved comparison of fresh processes")
+        result = Result(
+            manifest=manifest,
+            database=databases.label,
+            before=before,
+            after=after,
+            indexes=indexes,
+            comparison=comparison,
+            seconds=time.monotonic() - started,
+        )
+        show_result(console, result)
+        write_page(report, result)
+        progress.done(f"report written to {report}")
+        if sys.stdout.isatty() and not leave:
+            _keep_serving(manifest, databases, console)
+
+
+def _fill(manifest: Manifest, databases: Databases) -> None:
+    finished = subprocess.run(  # noqa: S603 - the module that the manifest names
+        [sys.executable, "-m", manifest.load, "--url", databases.before],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([manifest.app_dir, os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if finished.returncode != 0:
+        lines = (finished.stderr or finished.stdout).strip().splitlines() or ["it said nothing"]
+        raise ApplicationLoadError(f"{manifest.name}'s data could not be loaded: {lines[-1]}")
+
+
+def _build(databases: Databases, before: Seen) -> tuple[str, ...]:
+    databases.copy()
+    indexes = [IndexAdvice.from_dict(each) for each in before.advice]
+    engine = engine_for(databases.after)
+    try:
+        apply_indexes(engine, indexes)
+    finally:
+        engine.dispose()
+    return tuple(each.create_sql for each in indexes)
+
+
+def _check_unchanged(before: Seen, after: Seen) -> None:
+    changed = changed_paths(before, after)
+    if changed:
+        raise ProofError(f"the fixes changed the answers to {', '.join(changed)}; nothing is proved")
+
+
+def _prove(manifest: Manifest, databases: Databases, pairs: int, progress: Progress) -> Comparison:
+    variable = manifest.database_url_variable
+    base = Variant("before", _plain(manifest), {variable: databases.before})
+    head = Variant("after", _fixed(manifest, "{port}"), {variable: databases.after})
+    scenarios = [
+        Scenario(each.name, [Request("GET", path, {"accept-encoding": "gzip"}) for path in each.paths])
+        for each in manifest.endpoint
+    ]
+    design = Design(
+        pairs=pairs,
+        requests=200,
+        min_requests=8,
+        warmup=8,
+        budget_seconds=0.25,
+        connections=2,
+        count_cpu_of=databases.processes,
+    )
+    return compare(base, head, scenarios, design, on_progress=progress.part)
+
+
+def _plain(manifest: Manifest) -> tuple[str, ...]:
+    return (
+        *(sys.executable, "-m", "uvicorn", manifest.app, "--app-dir", manifest.app_dir),
+        *("--port", "{port}", "--log-level", "warning", "--no-access-log"),
+    )
+
+
+def _fixed(manifest: Manifest, port: str) -> tuple[str, ...]:
+    return (
+        *(sys.executable, "-m", "upshift", "serve", manifest.app, "--app-dir", manifest.app_dir),
+        *("--port", port, "--log-level", "warning", "--batching", "--compression"),
+    )
+
+
+def _keep_serving(manifest: Manifest, databases: Databases, console: Console) -> None:
+    port = 8000
+    path = manifest.endpoint[0].paths[0]
+    console.print(f"\n{manifest.name} is served with the fixes on http://127.0.0.1:{port}{path}  (Ctrl-C ends)")
+    environment = {**os.environ, manifest.database_url_variable: databases.after}
+    with subprocess.Popen(_fixed(manifest, str(port)), env=environment) as server:  # noqa: S603 - our own command
+        try:
+            server.wait()
+        except KeyboardInterrupt:
+            server.terminate()

@@ -1,0 +1,94 @@
+"""Every code that a finding can have: what it is about, and where its page is.
+
+The pages are `docs/findings/*.md`. The wheel carries a copy of them beside this module, so that
+`upshift explain` tells the same offline.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from upshift.diagnose.finding import Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_INSTALLED_PAGES = Path(__file__).with_name("pages")
+_CHECKOUT_PAGES = Path(__file__).parents[3] / "docs" / "findings"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What there is to know of a code without an observation.
+
+    Attributes:
+        code: the code.
+        severity: the worst that its findings can have.
+        title: what is wrong, in a few words.
+        summary: what that means, in one paragraph; the first of the code's page.
+    """
+
+    code: str
+    severity: Severity
+    title: str
+    summary: str
+
+    @property
+    def page(self) -> str:
+        """The code's page, in Markdown."""
+        folder = _INSTALLED_PAGES if _INSTALLED_PAGES.is_dir() else _CHECKOUT_PAGES
+        return (folder / f"{self.code}.md").read_text("utf-8")
+
+    @property
+    def url(self) -> str | None:
+        """The page's address, below the `Documentation` URL of Upshift's metadata; None without one."""
+        try:
+            urls = metadata("upshift").get_all("Project-URL") or []
+        except PackageNotFoundError:  # it runs from a checkout that is not installed
+            return None
+        for label, _, url in (each.partition(",") for each in urls):
+            if label.strip() == "Documentation":
+                return f"{url.strip().rstrip('/')}/findings/{self.code}.md"
+        return None
+
+
+CATALOGUE: Mapping[str, Entry] = {
+    entry.code: entry
+    for entry in (
+        Entry(
+            "UP101",
+            Severity.ERROR,
+            "Repeated statement (N+1)",
+            "One request sends the same statement again and again from one line, once for each object that "
+            "it walks over. Each execution costs a round trip to the database, so the request becomes slower "
+            "with every row, although one statement could have brought them all.",
+        ),
+        Entry(
+            "UP102",
+            Severity.WARNING,
+            "Slow statement",
+            "A statement takes longer than the threshold, typically and not only now and then. Every request "
+            "that sends it waits that long, and holds a connection of the pool meanwhile.",
+        ),
+        Entry(
+            "UP201",
+            Severity.WARNING,
+            "Missing index",
+            "A statement reads many rows to keep few, or sorts them, because no index serves its conditions "
+            "and its order. The index that is named was built on trial: the database's own planner used it, "
+            "and the statement's cost fell at least by half.",
+        ),
+        Entry(
+            "UP301",
+            Severity.WARNING,
+            "Large uncompressed response",
+            "A large response of a kind that compresses well was sent as it is, to a client that said it "
+            "accepts gzip. Compressed JSON has about a third of the size, and on a mobile connection the "
+            "transfer is the larger part of what the user waits for.",
+        ),
+    )
+}
+"""The codes, by code."""

@@ -1,0 +1,261 @@
+"""The wiring: what `Upshift(app, engine=…)` puts in, and that `close()` takes it out."""
+
+import gzip
+
+import pytest
+from fastapi import FastAPI
+from httpx import ASGITransport, AsyncClient
+from sqlalchemy import ForeignKey, create_engine, event, select, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from sqlalchemy.pool import StaticPool
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from upshift import Settings, Upshift
+from upshift.diagnose import Severity
+from upshift.settings import RecordSettings
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Author(Base):
+    __tablename__ = "author"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    books: Mapped[list["Book"]] = relationship(order_by="Book.id")
+
+
+class Book(Base):
+    __tablename__ = "book"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    author_id: Mapped[int] = mapped_column(ForeignKey("author.id"))
+
+
+AUTHORS = 20
+EVERYTHING = Settings(record=RecordSettings(sample_rate=1.0))
+
+
+@pytest.fixture
+def engine():
+    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add_all(Author(id=i, books=[Book(), Book()]) for i in range(1, AUTHORS + 1))
+        session.commit()
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def app(engine):
+    app = FastAPI()
+
+    @app.get("/authors/{shelf}")
+    def authors(shelf: str):
+        with Session(engine) as session:
+            return [[book.id for book in author.books] for author in session.scalars(select(Author))]
+
+    return app
+
+
+def client(app):
+    return AsyncClient(transport=ASGITransport(app), base_url="http://test")
+
+
+def count_statements(engine):
+    sent = []
+    event.listen(engine, "before_cursor_execute", lambda *args: sent.append(args[2]))
+    return sent
+
+
+async def test_an_application_is_observed_in_place(app, engine):
+    upshift = Upshift(app, engine=engine, settings=EVERYTHING)
+
+    async with client(app) as http:
+        await http.get("/authors/top")
+
+    (record,) = upshift.observation().records
+    assert record.operation == "GET /authors/{shelf}"
+    assert len(record.statements) == 1 + AUTHORS
+    upshift.close()
+
+
+async def test_an_application_that_serves_already_is_observed_from_the_next_request_on(app, engine):
+    async with client(app) as http:
+        await http.get("/authors/top")
+        upshift = Upshift(app, engine=engine, settings=EVERYTHING)
+        await http.get("/authors/top")
+
+    assert len(upshift.observation().records) == 1
+    upshift.close()
+
+
+async def test_any_other_asgi_application_is_observed_when_served_through_upshift(engine):
+    async def bare(scope, receive, send):
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+        await JSONResponse({})(scope, receive, send)
+
+    upshift = Upshift(bare, engine=engine, settings=EVERYTHING)
+
+    async with client(upshift) as http:
+        await http.get("/")
+
+    assert len(upshift.observation().records[0].statements) == 1
+    upshift.close()
+
+
+async def test_an_async_engine_and_a_sync_one_are_observed_together(engine, tmp_path):
+    other = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'other.db'}")
+
+    async def both(request):
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+        async with other.connect() as connection:
+            await connection.execute(text("SELECT 2"))
+        return JSONResponse({})
+
+    app = Starlette(routes=[Route("/", both)])
+    upshift = Upshift(app, engine=[engine, other], settings=EVERYTHING)
+
+    async with client(app) as http:
+        await http.get("/")
+
+    assert [each.sql for each in upshift.observation().records[0].statements] == ["SELECT 1", "SELECT 2"]
+    upshift.close()
+    await other.dispose()
+
+
+async def test_an_n_plus_one_is_found_at_its_line(app, engine):
+    upshift = Upshift(app, engine=engine, settings=EVERYTHING)
+
+    async with client(app) as http:
+        await http.get("/authors/top")
+
+    (finding,) = upshift.findings()
+    assert (finding.code, finding.severity) == ("UP101", Severity.ERROR)
+    assert finding.site.file == __file__
+    assert "author.books" in linecache_line(finding.site)
+    assert "selectinload(Author.books)" in finding.fix[0]
+    upshift.close()
+
+
+async def test_batching_answers_with_fewer_statements_and_the_same_json(app, engine):
+    async with client(app) as http:
+        plain = await http.get("/authors/top")
+        upshift = Upshift(app, engine=engine, batching=True)
+        await http.get("/authors/top")
+        sent = count_statements(engine)
+        batched = await http.get("/authors/top")
+
+    assert batched.json() == plain.json()
+    assert len(sent) == 2
+    upshift.close()
+
+
+async def test_compression_answers_with_the_same_json(app, engine):
+    upshift = Upshift(app, engine=engine, compression=True)
+
+    async with client(app) as http:
+        small = await http.get("/authors/top", headers={"accept-encoding": "gzip"})
+
+    assert "content-encoding" not in small.headers  # below the minimum
+    upshift.close()
+
+
+async def test_a_large_answer_is_compressed():
+    async def large(request):
+        return JSONResponse(["x" * 100] * 100)
+
+    app = Starlette(routes=[Route("/", large)])
+    upshift = Upshift(app, compression=True)
+
+    async with client(app) as http, http.stream("GET", "/", headers={"accept-encoding": "gzip"}) as answer:
+        body = b"".join([chunk async for chunk in answer.aiter_raw()])
+
+    assert answer.headers["content-encoding"] == "gzip"
+    assert len(body) < len(gzip.decompress(body)) / 10
+    upshift.close()
+
+
+async def test_close_takes_everything_out_again(app, engine):
+    pristine = dict(vars(engine.dialect))
+    async with client(app) as http:
+        await http.get("/authors/top")
+        stack = app.middleware_stack
+        upshift = Upshift(app, engine=engine, batching=True, compression=True, settings=EVERYTHING)
+        await http.get("/authors/top")
+
+        upshift.close()
+        sent = count_statements(engine)
+        await http.get("/authors/top")
+
+    assert len(sent) == 1 + AUTHORS
+    assert len(upshift.observation().records) == 1
+    assert app.middleware_stack is stack
+    assert "build_middleware_stack" not in vars(app)
+    assert dict(vars(engine.dialect)) == pristine
+
+
+async def test_closing_twice_does_nothing_more(app, engine):
+    upshift = Upshift(app, engine=engine, batching=True)
+    upshift.close()
+
+    upshift.close()
+
+
+async def test_two_instances_observe_two_applications_apart(engine):
+    async def ask(request):
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+        return JSONResponse({})
+
+    apps = [Starlette(routes=[Route(f"/{name}", ask)]) for name in "ab"]
+    both = [Upshift(app, engine=engine, settings=EVERYTHING) for app in apps]
+
+    for app, name in zip(apps, "ab", strict=True):
+        async with client(app) as http:
+            await http.get(f"/{name}")
+    seen = [[(r.route, len(r.statements)) for r in each.observation().records] for each in both]
+
+    assert seen == [[("/a", 1)], [("/b", 1)]]
+    for each in both:
+        each.close()
+
+
+async def test_of_two_instances_on_one_application_the_first_can_be_closed_first(app, engine):
+    first = Upshift(app, engine=engine, settings=EVERYTHING)
+    second = Upshift(app, engine=engine, settings=EVERYTHING)
+    async with client(app) as http:
+        await http.get("/authors/top")
+        first.close()
+        await http.get("/authors/top")
+        second.close()
+        await http.get("/authors/top")
+
+    assert len(first.observation().records) == 1
+    assert [len(record.statements) for record in second.observation().records] == [1 + AUTHORS] * 2
+
+
+def test_an_engine_that_is_none_is_refused():
+    with pytest.raises(TypeError, match="SQLAlchemy engines"):
+        Upshift(Starlette(), engine="sqlite://")
+
+
+def test_variables_turn_fixes_on_and_arguments_win_over_them(monkeypatch):
+    monkeypatch.setenv("UPSHIFT_BATCHING", "true")
+    monkeypatch.setenv("UPSHIFT_COMPRESSION", "true")
+
+    upshift = Upshift(Starlette(), compression=False)
+
+    assert upshift.settings.sql.batching is True
+    assert upshift.settings.traffic.compression is False
+    upshift.close()
+
+
+def linecache_line(site):
+    with open(site.file) as source:
+        return source.read().splitlines()[site.line - 1]
