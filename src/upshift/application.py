@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -66,7 +67,8 @@ class Upshift:
         self._current: ContextVar[Record | None] = ContextVar("upshift_record", default=None)
         self._keeper = Keeper(self.settings.record)
         self._statements = StatementTable()
-        call_sites = CallSites()
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        call_sites = CallSites({*self.settings.record.packages, caller.partition(".")[0]} - {"", "upshift"})
         self._capture = Capture(
             engines, self._current, call_sites, keep_parameters=self.settings.sql.keep_parameters
         )

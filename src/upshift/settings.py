@@ -1,7 +1,7 @@
 """Every setting: one frozen section per room, each field also an `UPSHIFT_*` variable.
 
-The variable's name is the field's, in capitals: `SqlSettings.batching` is `UPSHIFT_BATCHING`. An argument given
-in code wins over the variable, the variable over the default.
+The variable's name is the field's, in capitals: `SqlSettings.batching` is `UPSHIFT_BATCHING`. An argument in
+code wins over the variable, the variable over the default.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from upshift.errors import SettingsError
 
@@ -32,10 +32,13 @@ class RecordSettings:
     Attributes:
         ring_size: requests kept in full, the latest.
         sample_rate: share of ordinary requests kept, from 0 to 1; failed and slow ones are kept always.
+        packages: top-level packages whose lines count as the application's though they are installed among
+            libraries; comma-separated in the variable. The package that creates the `Upshift` always counts.
     """
 
     ring_size: int = 512
     sample_rate: float = 0.05
+    packages: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.sample_rate <= 1:
@@ -119,10 +122,11 @@ class Settings:
         """
         variables = os.environ if variables is None else variables
         settings = cls()
-        environment = variables.get("UPSHIFT_ENVIRONMENT", settings.environment)
-        if environment not in get_args(Environment):
+        name = variables.get("UPSHIFT_ENVIRONMENT", settings.environment)
+        environment = next((each for each in SLOW_STATEMENT_SECONDS if each == name), None)
+        if environment is None:
             raise SettingsError(
-                f"UPSHIFT_ENVIRONMENT is {environment!r}; it can be {' or '.join(get_args(Environment))}"
+                f"UPSHIFT_ENVIRONMENT is {name!r}; it can be {' or '.join(SLOW_STATEMENT_SECONDS)}"
             )
         sections = {
             section.name: _read_section(getattr(settings, section.name), variables)
@@ -141,8 +145,10 @@ def _read_section(section: Any, variables: Mapping[str, str]) -> Any:  # noqa: A
     return replace(section, **values)
 
 
-def _parse(name: str, text: str, kind: str) -> bool | int | float:
+def _parse(name: str, text: str, kind: str) -> bool | float | tuple[str, ...]:
     text = text.strip()
+    if kind.startswith("tuple"):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
     if kind == "bool":
         if text.lower() in _TRUE | _FALSE:
             return text.lower() in _TRUE

@@ -1,6 +1,7 @@
 """The wiring: what `Upshift(app, engine=…)` puts in, and that `close()` takes it out."""
 
 import gzip
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
@@ -138,7 +139,7 @@ async def test_an_n_plus_one_is_found_at_its_line(app, engine):
     (finding,) = upshift.findings()
     assert (finding.code, finding.severity) == ("UP101", Severity.ERROR)
     assert finding.site.file == __file__
-    assert "author.books" in linecache_line(finding.site)
+    assert "author.books" in source_line(finding.site)
     assert "selectinload(Author.books)" in finding.fix[0]
     upshift.close()
 
@@ -256,6 +257,5 @@ def test_variables_turn_fixes_on_and_arguments_win_over_them(monkeypatch):
     upshift.close()
 
 
-def linecache_line(site):
-    with open(site.file) as source:
-        return source.read().splitlines()[site.line - 1]
+def source_line(site):
+    return Path(site.file).read_text().splitlines()[site.line - 1]

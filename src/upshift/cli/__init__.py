@@ -23,7 +23,7 @@ class _Group(click.Group):
             click.echo("upshift: interrupted", err=True)
             sys.exit(130)
 
-    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
         """Import a command when it is asked for, so that none waits for the libraries of another."""
         if name not in _COMMANDS:
             return None
@@ -31,7 +31,7 @@ class _Group(click.Group):
         command: click.Command = getattr(module, name)
         return command
 
-    def list_commands(self, context: click.Context) -> list[str]:
+    def list_commands(self, _context: click.Context) -> list[str]:
         """Return the names in the order of the loop: find, fix, prove."""
         return list(_COMMANDS)
 

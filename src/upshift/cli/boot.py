@@ -36,7 +36,9 @@ def load_application(target: str, app_dir: str = ".") -> ASGIApp:
     """
     module_name, separator, attribute = target.partition(":")
     if not (module_name and separator and attribute):
-        raise ApplicationLoadError(f"{target!r} names no application; write module:app, such as shop.main:app")
+        raise ApplicationLoadError(
+            f"{target!r} names no application; write module:app, such as shop.main:app"
+        )
     folder = str(Path(app_dir).resolve())
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -45,8 +47,8 @@ def load_application(target: str, app_dir: str = ".") -> ASGIApp:
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         raise ApplicationLoadError(
-            f"{module_name} did not import: {type(error).__name__}: {error} ({where.filename}:{where.lineno});"
-            f" modules are looked for in {folder} first (--app-dir)"
+            f"{module_name} did not import: {type(error).__name__}: {error}"
+            f" ({where.filename}:{where.lineno}); modules are looked for in {folder} first (--app-dir)"
         ) from error
     app: object = module
     for name in attribute.split("."):

@@ -32,5 +32,5 @@ def explain(code: str | None) -> None:
 
 def _unknown(name: str) -> click.BadParameter:
     near = difflib.get_close_matches(name, CATALOGUE, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"the codes are {', '.join(CATALOGUE)}"
+    hint = f"did you mean {' or '.join(sorted(near))}?" if near else f"the codes are {', '.join(CATALOGUE)}"
     return click.BadParameter(f"no finding has the code {name[:40]!r}; {hint}", param_hint="CODE")

@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from upshift.application import Upshift
+from upshift.cli.advice import advise_on
 from upshift.cli.boot import check_database, find_engines, load_application
-from upshift.diagnose import Report, Severity, diagnose, lifespan, survey
+from upshift.diagnose import Driving, Report, Severity, diagnose, lifespan, survey
 from upshift.diagnose.formats import FORMATS
 from upshift.settings import RecordSettings, Settings
-from upshift.cli.advice import advise_on
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy.engine import Engine
     from starlette.types import ASGIApp
 
     from upshift.diagnose import Observation
@@ -46,9 +45,23 @@ SEVERITIES = {severity.label: severity for severity in Severity}
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="TOML file with lists of values by parameter name: user_id = [1, 2].",
 )
-@click.option("--samples", default=5, show_default=True, type=click.IntRange(1, 50), help="Requests to a route with parameters.")
-@click.option("--timeout", default=30.0, show_default=True, type=click.FloatRange(0.1), help="Seconds that one answer may take.")
-@click.option("--format", "output", default="table", type=click.Choice(list(FORMATS)), help="How findings are printed.")
+@click.option(
+    "--samples",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1, 50),
+    help="Requests to a route with parameters.",
+)
+@click.option(
+    "--timeout",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(0.1),
+    help="Seconds that one answer may take.",
+)
+@click.option(
+    "--format", "output", default="table", type=click.Choice(list(FORMATS)), help="How findings are printed."
+)
 @click.option(
     "--fail-on",
     default="error",
@@ -61,7 +74,7 @@ SEVERITIES = {severity.label: severity for severity in Severity}
     is_flag=True,
     help="Try indexes on the tables themselves, in transactions that are rolled back. Writes wait meanwhile.",
 )
-def find(  # noqa: PLR0913 - one parameter an option
+def find(
     target: str,
     app_dir: str,
     headers: tuple[str, ...],
@@ -76,7 +89,17 @@ def find(  # noqa: PLR0913 - one parameter an option
     sent = dict(_header(each) for each in headers)
     values = _values(values_file)
     app = load_application(target, app_dir)
-    observation, driven = asyncio.run(_observe(app, sent, values, samples, timeout))
+    settings = Settings.from_environment()
+    settings = replace(
+        settings,
+        record=RecordSettings(
+            MAX_RECORDS, 1.0, (*settings.record.packages, target.partition(".")[0].partition(":")[0])
+        ),
+        # In this process's memory only, to plan with; nothing prints or stores them.
+        sql=replace(settings.sql, keep_parameters=True),
+    )
+    driving = Driving(headers=sent, values=values, samples=samples, answer_seconds=timeout)
+    observation, driven = asyncio.run(_observe(app, settings, driving))
     advice, notes = advise_on(observation.statements, find_engines(), try_on_database=try_on_database)
     findings = diagnose(replace(observation, advice=advice))
     report = Report(
@@ -91,35 +114,14 @@ def find(  # noqa: PLR0913 - one parameter an option
     _leave(int(failed))
 
 
-async def _observe(
-    app: ASGIApp,
-    headers: dict[str, str],
-    values: dict[str, Sequence[Scalar]],
-    samples: int,
-    timeout: float,
-) -> tuple[Observation, Survey]:
-    settings = Settings.from_environment()
-    settings = replace(
-        settings,
-        record=RecordSettings(ring_size=MAX_RECORDS, sample_rate=1.0),
-        # In this process's memory only, to plan with; nothing prints or stores them.
-        sql=replace(settings.sql, keep_parameters=True),
-    )
+async def _observe(app: ASGIApp, settings: Settings, driving: Driving) -> tuple[Observation, Survey]:
     async with lifespan(app):
         engines = find_engines()
         while True:
             for engine in engines:
                 check_database(engine)
             observed = Upshift(app, engine=engines, settings=settings)
-            driven = await survey(
-                app,
-                observed,
-                headers=headers,
-                values=values,
-                samples=samples,
-                timeout=timeout,
-                on_progress=_show_progress,
-            )
+            driven = await survey(app, observed, driving, on_progress=_show_progress)
             observation = observed.observation()
             observed.close()
             found = find_engines()

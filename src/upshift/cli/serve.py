@@ -17,7 +17,7 @@ from upshift.errors import MissingExtraError
 @click.option("--batching/--no-batching", default=None, help="Answer lazy loads by cohort.")
 @click.option("--compression/--no-compression", default=None, help="Compress responses.")
 @click.option("--log-level", default="info", show_default=True, help="uvicorn's.")
-def serve(  # noqa: PLR0913 - one parameter an option
+def serve(
     target: str,
     app_dir: str,
     host: str,

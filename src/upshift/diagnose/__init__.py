@@ -10,9 +10,10 @@ from upshift.diagnose.finding import Finding, Severity
 from upshift.diagnose.observation import Observation
 from upshift.diagnose.report import Report, Skipped
 from upshift.diagnose.rules import diagnose
-from upshift.diagnose.survey import Survey, survey
+from upshift.diagnose.survey import Driving, Survey, survey
 
 __all__ = [
+    "Driving",
     "Finding",
     "Observation",
     "Report",

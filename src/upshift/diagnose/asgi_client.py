@@ -38,7 +38,7 @@ class Response(NamedTuple):
 
 
 async def get(
-    app: ASGIApp, target: str, headers: Mapping[str, str] | None = None, *, timeout: float = 30.0
+    app: ASGIApp, target: str, headers: Mapping[str, str] | None = None, *, answer_seconds: float = 30.0
 ) -> Response:
     """Send a GET request and return the whole response.
 
@@ -46,7 +46,7 @@ async def get(
         app: the application.
         target: path and query, percent-encoded.
         headers: the request's headers.
-        timeout: seconds until the client goes away. A worker thread that blocks longer is left behind.
+        answer_seconds: seconds until the client goes away. A worker thread that blocks longer is left behind.
 
     Raises:
         TimeoutError: the application did not answer in time.
@@ -62,7 +62,10 @@ async def get(
         "raw_path": parts.path.encode(),
         "query_string": parts.query.encode(),
         "root_path": "",
-        "headers": [(b"host", b"localhost"), *((k.lower().encode(), v.encode()) for k, v in (headers or {}).items())],
+        "headers": [
+            (b"host", b"localhost"),
+            *((k.lower().encode(), v.encode()) for k, v in (headers or {}).items()),
+        ],
         "client": ("127.0.0.1", 1),
         "server": ("localhost", 80),
         "state": {},
@@ -86,7 +89,9 @@ async def get(
         nonlocal status, size
         if message["type"] == "http.response.start":
             status = message["status"]
-            answered.update((k.decode("latin-1").lower(), v.decode("latin-1")) for k, v in message.get("headers", ()))
+            answered.update(
+                (k.decode("latin-1").lower(), v.decode("latin-1")) for k, v in message.get("headers", ())
+            )
         elif message["type"] == "http.response.body":
             body = message.get("body", b"")[: MAX_BODY - size]
             chunks.append(body)
@@ -102,13 +107,13 @@ async def get(
         return None
 
     task = asyncio.ensure_future(run())
-    done, _ = await asyncio.wait({task}, timeout=timeout)
+    done, _ = await asyncio.wait({task}, timeout=answer_seconds)
     if not done:
         gone.set()
         task.cancel()
         # A sync endpoint's thread cannot be cancelled, so the task is not waited for without end.
         await asyncio.wait({task}, timeout=1.0)
-        raise TimeoutError(f"no complete answer within {timeout:.0f} s")
+        raise TimeoutError(f"no complete answer within {answer_seconds:g} s")
     return Response(status, answered, b"".join(chunks), task.result())
 
 

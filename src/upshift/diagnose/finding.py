@@ -32,6 +32,7 @@ class Finding:
         severity: how bad it is.
         title: what is wrong, in one line.
         site: the application's line; None where a finding belongs to no line.
+        also: other lines where the same cause was seen.
         routes: the routes (`GET /orders/{order_id}`) on which it was seen, sorted.
         evidence: what was observed, one fact a line.
         fix: what to write or run, one alternative a line.
@@ -43,6 +44,7 @@ class Finding:
     severity: Severity
     title: str
     site: CallSite | None
+    also: tuple[CallSite, ...] = ()
     routes: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
     fix: tuple[str, ...]

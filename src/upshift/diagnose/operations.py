@@ -90,7 +90,10 @@ def _of_schema(schema: Mapping[str, Any]) -> Iterator[Operation]:
             continue
         parameters = tuple(
             Parameter(
-                each["name"], each["in"] == "path", each.get("required", False), _resolved(each.get("schema", {}), schema)
+                each["name"],
+                each["in"] == "path",
+                each.get("required", False),
+                _resolved(each.get("schema", {}), schema),
             )
             for each in operation.get("parameters", ())
             if each["in"] in {"path", "query"}

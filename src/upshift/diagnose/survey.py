@@ -14,18 +14,35 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from upshift.diagnose.asgi_client import get
+from upshift.diagnose.asgi_client import Response, get
 from upshift.diagnose.operations import Operation, Parameter, get_operations
 from upshift.diagnose.report import Skipped
 from upshift.diagnose.values import Scalar, Values, as_json_scalar, spread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from starlette.types import ASGIApp
 
 MAX_VARIANTS = 8
 """Requests for the optional parameters of one route."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Driving:
+    """How an application is asked.
+
+    Attributes:
+        headers: sent with every request.
+        values: values by parameter name; they come before those found in answers.
+        samples: requests to a route with parameters.
+        answer_seconds: how long one answer may take.
+    """
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Sequence[Scalar]] = field(default_factory=dict)
+    samples: int = 5
+    answer_seconds: float = 30.0
 
 
 @dataclass(slots=True)
@@ -48,11 +65,8 @@ class Survey:
 async def survey(
     app: ASGIApp,
     serve: ASGIApp,
+    driving: Driving | None = None,
     *,
-    headers: Mapping[str, str] | None = None,
-    values: Mapping[str, Sequence[Scalar]] | None = None,
-    samples: int = 5,
-    timeout: float = 30.0,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> Survey:
     """Ask every GET route for a few of the things it knows.
@@ -60,45 +74,44 @@ async def survey(
     Args:
         app: the application, whose routes are read.
         serve: the application as it is to be asked, an observed one for example.
-        headers: sent with every request.
-        values: values by parameter name, where the answers tell none.
-        samples: requests to a route with parameters.
-        timeout: seconds that one answer may take.
+        driving: how it is to be asked.
         on_progress: is told each request.
     """
-    known = Values(values)
+    driving = driving or Driving()
+    known = Values(driving.values)
     result = Survey()
-    headers = {"accept": "application/json", "accept-encoding": "gzip", **(headers or {})}
+
+    async def ask(target: str) -> Response:
+        on_progress(f"GET {target}")
+        result.requests += 1
+        headers = {"accept": "application/json", "accept-encoding": "gzip", **driving.headers}
+        return await get(serve, target, headers, answer_seconds=driving.answer_seconds)
+
     waiting = sorted(get_operations(app), key=lambda operation: operation.template.count("{"))
     while waiting:
-        ready = [operation for operation in waiting if _paths(operation, known, samples)]
+        ready = [operation for operation in waiting if _paths(operation, known, driving.samples)]
         if not ready:
             break
         for operation in ready:
             waiting.remove(operation)
-            await _drive(serve, operation, known, result, headers, samples, timeout, on_progress)
+            await _drive(ask, operation, list(_targets(operation, known, driving.samples)), known, result)
     for operation in waiting:
         result.skipped.append(Skipped(operation.name, _what_is_missing(operation, known)))
     return result
 
 
-async def _drive(  # noqa: PLR0913, PLR0917 - one step of `survey`, with all that it was given
-    serve: ASGIApp,
+async def _drive(
+    ask: Callable[[str], Awaitable[Response]],
     operation: Operation,
+    targets: list[str],
     known: Values,
     result: Survey,
-    headers: Mapping[str, str],
-    samples: int,
-    timeout: float,
-    on_progress: Callable[[str], None],
 ) -> None:
     answered = False
     refusals: set[str] = set()
-    for target in _targets(operation, known, samples):
-        on_progress(f"GET {target}")
-        result.requests += 1
+    for target in targets:
         try:
-            response = await get(serve, target, headers, timeout=timeout)
+            response = await ask(target)
         except TimeoutError as error:
             refusals.add(str(error))
             break

@@ -30,7 +30,7 @@ class ClosedSession(Session):
 
     def _begin(self) -> None:
         self._until = self._measured_from + self._seconds
-        for _ in range(self._plan.connections):
+        for _ in range(min(self._plan.connections, self._left)):
             self._open()
 
     def ready(self, connection: Connection, now: float) -> None:

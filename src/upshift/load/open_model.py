@@ -35,9 +35,8 @@ class OpenSession(Session):
         self._offsets = _offsets(plan)
         self._due = inf  # when the next request is due; never after the last one
         self._queue: deque[tuple[Job, float]] = deque()
-        self._idle: list[
-            Connection
-        ] = []  # a stack: those not needed stay unused until the server closes them
+        # A stack: connections that are not needed go unused, and the server closes them.
+        self._idle: list[Connection] = []
 
     def _begin(self) -> None:
         self._pacer = Pacer(self._wake)

@@ -201,7 +201,9 @@ class _Bench:
         try:
             report = await server.alive_during(run_async(server.url, plan, scenario.requests))
         except LoadError as error:
-            raise await server.failure(f"could not be asked for scenario {scenario.name} ({error})") from error
+            raise await server.failure(
+                f"could not be asked for scenario {scenario.name} ({error})"
+            ) from error
         if report.errors:
             kinds = ", ".join(f"{kind}: {times}" for kind, times in report.errors.items())
             raise await server.failure(

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from upshift.prove.comparison import Comparison, Metric, Result, ScenarioResult
     from upshift.prove.statistics import Ratio
 
-    _Row = tuple[str, Text, str, str, str]
-
 _STYLES = {
     Verdict.FASTER: "bold green",
     Verdict.SLOWER: "bold red",
@@ -38,34 +36,34 @@ def table(comparison: Comparison) -> Group:
     return Group(*parts, *_closing(comparison))
 
 
-def _control_rows(scenario: ScenarioResult, pairs_needed: int) -> list[_Row]:
+def _control_rows(scenario: ScenarioResult, pairs_needed: int) -> list[list[Text]]:
     """The A/A of CPU per request, and of whatever else differs from itself."""
     rows = []
     for result in scenario.results.values():
-        verdict, remark = Text(Verdict.INCONCLUSIVE), "as it should be"
+        verdict, remark = Verdict.INCONCLUSIVE.value, "as it should be"
         if result.verdict is Verdict.VOID:
-            verdict, remark = Text("DIFFERENT", style=_STYLES[Verdict.VOID]), "from itself"
+            verdict, remark = "DIFFERENT", "from itself"
         elif not result.control.bounded:
-            verdict, remark = Text("cannot tell"), f"below {_count(pairs_needed, 'pair')}"
-        if result.metric is METRICS[0] or result.verdict is Verdict.VOID:
-            rows.append(("A/A", verdict, result.metric.label, _change(result.control), remark))
+            verdict, remark = "cannot tell", f"below {_count(pairs_needed, 'pair')}"
+        if result.metric == METRICS[0] or result.verdict is Verdict.VOID:
+            label, change = result.metric.label, _change(result.control)
+            rows.append([Text("A/A"), Text(verdict), Text(label), Text(change), Text(remark)])
     return rows
 
 
-def _rows(scenario: ScenarioResult) -> list[_Row]:
+def _rows(scenario: ScenarioResult) -> list[list[Text]]:
     rows = []
     for number, result in enumerate(scenario.results.values()):
         verdict = result.verdict
         shown = verdict.upper() if verdict in {Verdict.FASTER, Verdict.SLOWER} else verdict.value
-        change = "withheld" if verdict is Verdict.VOID else _change(result.ratio)
         rows.append(
-            (
-                "" if number else "A/B",
+            [
+                Text("" if number else "A/B"),
                 Text(shown, style=_STYLES[verdict]),
-                result.metric.label,
-                change,
-                _values(result),
-            )
+                Text(result.metric.label),
+                Text("withheld" if verdict is Verdict.VOID else _change(result.ratio)),
+                Text(_values(result)),
+            ]
         )
     return rows
 

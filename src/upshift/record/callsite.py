@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import FrameType
 
 MAX_FRAMES = 200
@@ -47,6 +48,9 @@ class CallSites:
     A file is a library's when it lies in the interpreter's standard library or in a `site-packages` or
     `dist-packages` folder, when it is part of Upshift itself, or when it is no file (`<string>`).
 
+    Args:
+        packages: top-level packages that are the application's, though they are installed among libraries.
+
     Example:
         >>> import inspect
         >>> def handler():
@@ -55,11 +59,12 @@ class CallSites:
         True
     """
 
-    def __init__(self) -> None:
+    def __init__(self, packages: Iterable[str] = ()) -> None:
         paths = sysconfig.get_paths()
         own = str(Path(__file__).resolve().parent.parent)
         libraries = {own, paths["stdlib"], paths["platstdlib"]}
         self._libraries = ("<", *(path.rstrip("/") + "/" for path in libraries))
+        self._packages = tuple(f"-packages/{package}{end}" for package in packages for end in ("/", ".py"))
         self._is_application: dict[str, bool] = {}
 
     def find(self, frame: FrameType | None) -> CallSite | None:
@@ -79,7 +84,7 @@ class CallSites:
         return None
 
     def _classify(self, file: str) -> bool:
-        is_application = not (
+        is_application = any(package in file for package in self._packages) or not (
             file.startswith(self._libraries) or "/site-packages/" in file or "/dist-packages/" in file
         )
         if len(self._is_application) < MAX_FILES:

@@ -98,7 +98,8 @@ class Record:
         endpoint: the function that the route leads to, where the framework tells.
         statements: the statements executed, in order, at most `MAX_STATEMENTS` of them.
         statements_dropped: statements beyond that bound.
-        error: class name of the exception that left the application, if one did.
+        error: class name of the exception that left the application, if one did; `IncompleteResponse` where
+            it returned before the last byte was sent.
     """
 
     __slots__ = (

@@ -130,6 +130,7 @@ class Recorder:
         try:
             record.endpoint = scope.get("endpoint")
             record.route = self._templates.find(scope)
+            record.endpoint = scope.get("endpoint")
             self._on_close(record)
         except Exception:
             self.faults += 1

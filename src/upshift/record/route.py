@@ -86,8 +86,8 @@ class RouteTemplates:
             if len(self._routes) < MAX_REMEMBERED:
                 self._routes[id(endpoint)] = known
         routes = known[1]
-        if len(routes) < 2:
-            return routes[0].path if routes else None
+        if len(routes) == 1:
+            return routes[0].path
         # One function served at several paths: these few are matched again.
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         return next((route.path for route in routes if route.path_regex.match(path)), None)

@@ -1,18 +1,18 @@
 """Statements: what they cost, which line sent them, and what makes them faster.
 
 Flows in: executions of SQLAlchemy engines (`Capture`), closed records (`StatementTable`), statements with
-sample parameters (`advise`).
-Flows out: statements in records, statistics by digest, lazy loads answered in batches (`Batching`), and indexes
-that the planner was seen to use (`IndexAdvice`).
+sample parameters (`upshift.sql.advisor`, imported where it is used, for it needs the extra `find`).
+Flows out: statements in records, statistics by digest, lazy loads answered in batches (`Batching`), and
+indexes that the planner was seen to use (`IndexAdvice`).
 """
 
 from upshift.sql.advice import AdviceReport, IndexAdvice
-from upshift.sql.advisor import advise
 from upshift.sql.batching import Batching, UncoveredSQLAlchemyWarning
+from upshift.sql.build import apply_indexes, undo_indexes
 from upshift.sql.capture import Capture
 from upshift.sql.cohorts import SCHEDULE
 from upshift.sql.digest import Digest, Digests, normalise
-from upshift.sql.engines import sync_engine_for
+from upshift.sql.engines import engine_for, sync_engine_for
 from upshift.sql.index import Index, index_from_dict
 from upshift.sql.placeholders import Sample
 from upshift.sql.statistics import StatementStatistics, StatementTable
@@ -30,8 +30,10 @@ __all__ = [
     "StatementStatistics",
     "StatementTable",
     "UncoveredSQLAlchemyWarning",
-    "advise",
+    "apply_indexes",
+    "engine_for",
     "index_from_dict",
     "normalise",
     "sync_engine_for",
+    "undo_indexes",
 ]

@@ -162,8 +162,9 @@ def consolidate(advices: Iterable[IndexAdvice]) -> tuple[IndexAdvice, ...]:
     merged: dict[Index, IndexAdvice] = {}
     for advice in sorted(advices, key=lambda advice: (-len(advice.columns), advice.name)):
         home = next((index for index in merged if _replaces(index, advice.index)), advice.index)
-        before = merged[home].served if home in merged else ()
-        served = {each.sql: each for each in (*advice.served, *before)}
+        served = {each.sql: each for each in merged[home].served} if home in merged else {}
+        for each in advice.served:
+            served.setdefault(each.sql, each)
         gaining = sorted(served.values(), key=lambda each: each.cost_after / max(each.cost_before, 1.0))
         merged[home] = replace(advice, index=home, served=tuple(gaining))
     return tuple(sorted(merged.values(), key=lambda advice: (-len(advice.served), advice.name)))

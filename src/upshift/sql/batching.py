@@ -44,25 +44,24 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from itertools import islice
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
-from sqlalchemy.orm.base import PASSIVE_OFF
+from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm.base import PASSIVE_NO_RESULT
 from sqlalchemy.util.concurrency import in_greenlet
 
 from upshift.record import CallSites
 from upshift.sql.cohorts import Experience
 from upshift.sql.origin import origin
-from upshift.sql.preload import SessionLoads, Waiting, is_as_loaded
+from upshift.sql.preload import SessionLoads, Waiting, discard_waiting, is_as_loaded, what_is_wanted
 from upshift.sql.selectin import is_covered, load_related, result_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from sqlalchemy.engine import Engine, Result
     from sqlalchemy.orm import ORMExecuteState, RelationshipProperty
@@ -96,14 +95,16 @@ class Batching:
     """
 
     def __init__(self, engines: Iterable[Engine], call_sites: CallSites | None = None) -> None:
-        self._dialects = frozenset(id(engine.dialect) for engine in engines)
+        self._dialects = frozenset(engine.dialect for engine in engines)
         self._call_sites = call_sites or CallSites()
         self._experience = Experience()
         self._sessions: WeakKeyDictionary[Session, SessionLoads] = WeakKeyDictionary()
-        self._listeners = (
-            ("do_orm_execute", self._on_execute),
-            ("after_flush", self._on_write),
-            ("after_transaction_end", self._on_write),
+        self._listeners: tuple[tuple[type, str, Callable[..., Any]], ...] = (
+            (Session, "do_orm_execute", self._on_execute),
+            (Session, "before_flush", self._on_write),
+            (Session, "after_transaction_end", self._on_write),
+            (Mapper, "expire", _on_expire),
+            (Mapper, "pickle", _on_pickle),
         )
         self.faults = 0
         self.active = is_covered()
@@ -115,19 +116,19 @@ class Batching:
                 stacklevel=2,
             )
             return
-        for name, listener in self._listeners:
-            event.listen(Session, name, listener)
+        for target, name, listener in self._listeners:
+            event.listen(target, name, listener, raw=True)
 
     def close(self) -> None:
         """Leave lazy loading to SQLAlchemy again. Calling it twice does nothing more."""
         if self.active:
             self.active = False
-            for name, listener in self._listeners:
-                event.remove(Session, name, listener)
+            for target, name, listener in self._listeners:
+                event.remove(target, name, listener)
             for loads in list(self._sessions.values()):
                 loads.forget()
 
-    def _on_write(self, session: Session, _detail: object) -> None:
+    def _on_write(self, session: Session, *_detail: object) -> None:
         loads = self._sessions.get(session)
         if loads is not None:
             loads.forget()
@@ -135,7 +136,7 @@ class Batching:
     def _on_execute(self, execution: ORMExecuteState) -> Result[Any] | None:
         session = execution.session
         if not execution.is_select:
-            self._on_write(session, None)
+            self._on_write(session)
             return None
         state = execution.lazy_loaded_from
         if state is None or not self._serves(execution):
@@ -144,12 +145,25 @@ class Batching:
         if loads is None:
             loads = self._sessions[session] = SessionLoads(self._experience)
         if in_greenlet():
-            return loads.in_turn(lambda: self._try(loads, execution, state) or execution.invoke_statement())
-        return self._try(loads, execution, state)
+            return loads.in_turn(lambda: self._answer(loads, execution, state) or execution.invoke_statement())
+        return self._answer(loads, execution, state)
 
-    def _try(
+    def _serves(self, execution: ORMExecuteState) -> bool:
+        session = execution.session
+        return not (
+            # In the middle of a flush nobody can say what a value fetched now will be worth later.
+            session._flushing
+            # `immediateload` comes this way too, in the middle of building its parents.
+            or "sa_top_level_orm_context" in execution.execution_options
+            or session.get_bind(**execution.bind_arguments).dialect not in self._dialects
+        )
+
+    def _answer(
         self, loads: SessionLoads, execution: ORMExecuteState, state: InstanceState[Any]
     ) -> Result[Any] | None:
+        if execution.load_options._autoflush:
+            # A lazy load flushes before it reads. Flushing now lets the batch be chosen among what is left.
+            execution.session._autoflush()
         try:
             return self._load(loads, execution, state)
         except SQLAlchemyError:
@@ -160,43 +174,50 @@ class Batching:
                 logger.exception("upshift could not batch a lazy load; it and others like it load lazily")
             return None
 
-    def _serves(self, execution: ORMExecuteState) -> bool:
-        bind = execution.session.get_bind(**execution.bind_arguments)
-        # `immediateload` comes this way too, in the middle of building its parents.
-        return (
-            id(bind.dialect) in self._dialects
-            and "sa_top_level_orm_context" not in execution.execution_options
-        )
-
     def _load(
         self, loads: SessionLoads, execution: ORMExecuteState, state: InstanceState[Any]
     ) -> Result[Any] | None:
+        session = execution.session
         path: Any = execution.loader_strategy_path
         relationship: RelationshipProperty[Any] = path.prop
         waiting = state.callables.get(relationship.key)
-        if isinstance(waiting, Waiting):
-            return _result(
-                relationship, waiting(state, PASSIVE_OFF)
-            )  # fetched while this task waited for its turn
-        autoflush = execution.load_options._autoflush
-        if autoflush:
-            # A lazy load flushes before it reads. Flushing now lets the batch be chosen among what is left.
-            execution.session._autoflush()
-        if state.runid is None or not is_as_loaded(state, relationship.key):
+        if isinstance(waiting, Waiting):  # fetched while this task waited for its turn
+            value = waiting.take(state)
+            if value is not PASSIVE_NO_RESULT:
+                return _result(relationship, value)
+        wanted = what_is_wanted(relationship)(state)
+        if state.runid is None or wanted is None or not is_as_loaded(state, relationship.key):
             return None
-        walk = loads.walk(relationship, state.runid, lambda: origin(self._call_sites, sys._getframe(4)))
+        walk = loads.walk(relationship, state, lambda: origin(self._call_sites, sys._getframe(4)))
+        if wanted in walk.absent:
+            return _result(relationship, None)
         walk.used += 1
-        siblings = loads.siblings(execution.session, state, relationship, walk)
-        batch = [state, *islice(siblings, walk.next_size() - 1)]
-        if len(batch) == 1:
+        size = walk.next_size()
+        if size == 1:
             return None
-        values = load_related(execution.session, path, batch, autoflush=autoflush)
-        for sibling, value in zip(batch[1:], values[1:], strict=True):
-            loads.keep(sibling, relationship.key, value, walk)
+        batch = loads.batch(session, state, relationship, walk, size)
+        autoflush = execution.load_options._autoflush
+        values = load_related(session, path, list(batch.values()), autoflush=autoflush)
+        for (want, sibling), value in zip(batch.items(), values, strict=True):
+            if value is None:
+                walk.absent.add(want)
+            if sibling is not state:
+                loads.keep(sibling, relationship.key, value, walk)
         return _result(relationship, values[0])
 
 
-def _result(relationship: RelationshipProperty[Any], value: object) -> Result[Any]:
+def _on_expire(state: InstanceState[Any], attributes: Iterable[str] | None) -> None:
+    if attributes is not None:  # else SQLAlchemy has removed all loaders itself
+        discard_waiting(state, attributes)
+
+
+def _on_pickle(state: InstanceState[Any], pickled: dict[str, Any]) -> None:
+    loaders = pickled.get("callables")
+    if loaders:
+        pickled["callables"] = {k: v for k, v in loaders.items() if not isinstance(v, Waiting)}
+
+
+def _result(relationship: RelationshipProperty[Any], value: Any) -> Result[Any]:
     if relationship.uselist:
-        return result_of(cast("Iterable[object]", value))
-    return result_of([] if value is None else [value])
+        return result_of(value)
+    return result_of(() if value is None else (value,))

@@ -49,7 +49,8 @@ _WATCH_CLIENT = "SET client_connection_check_interval = '1s'"
 _STATE = sa.text("""
     SELECT i.indisvalid AS is_valid,
            coalesce(obj_description(i.indexrelid, 'pg_class') LIKE 'upshift:%', false) AS is_marked,
-           EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid) AS is_building
+           EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid)
+               AS is_building
     FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
     WHERE c.relname = :name AND i.indrelid = to_regclass(:table)
 """)
@@ -147,6 +148,7 @@ def _session(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 
 def _build_postgres(engine: sa.Engine, index: Index) -> Outcome:
+    is_begun = False
     try:
         with _session(engine) as connection:
             state = _state(connection, index)
@@ -156,14 +158,16 @@ def _build_postgres(engine: sa.Engine, index: Index) -> Outcome:
                 return Outcome(index.name, "failed", "another session is building it")
             if state:
                 connection.exec_driver_sql(index.undo_sql, execution_options=_RAW)
+            is_begun = True
             connection.exec_driver_sql(index.create_sql, execution_options=_RAW)
             _mark(connection, index)
     except sa.exc.DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) != _DUPLICATE:
+        if is_begun and getattr(error.orig, "sqlstate", None) != _DUPLICATE:
             _remove_unfinished(engine, index)
         return Outcome(index.name, "failed", first_line(error))
     except (KeyboardInterrupt, DatabaseUnavailableError):
-        _remove_unfinished(engine, index)
+        if is_begun:
+            _remove_unfinished(engine, index)
         raise
     return Outcome(index.name, "built")
 

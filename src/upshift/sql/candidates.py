@@ -83,7 +83,7 @@ def _combinations(access: _Access) -> Iterator[Columns]:
         tails = [[column] for column in access.bounded if column.name not in head]
         if head or access.is_limited:
             tails.insert(0, [column for column in access.ordered if column.name not in head])
-        for tail in [*tails, []]:
+        for tail in [*filter(None, tails), []]:
             width = min(len(head) + len(tail), MAX_COLUMNS)
             for length in range(width, 0, -1):
                 yield (*map(IndexColumn, head[:length]), *_forwards(tail[: max(length - len(head), 0)]))

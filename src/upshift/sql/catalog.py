@@ -134,7 +134,7 @@ def read_postgres_table(connection: sa.Connection, name: TableName) -> Table | N
     keys = connection.execute(_INDEXES, {"oid": found.oid})
     groups = [list(rows) for _, rows in groupby(keys, key=attrgetter("indexrelid"))]
     indexes = [rows for rows in groups if len(rows) == rows[0].indnkeyatts]
-    distinct = connection.execute(_DISTINCT, {"schema": found.nspname, "table": found.relname}).tuples()
+    distinct = connection.execute(_DISTINCT, {"schema": found.nspname, "table": found.relname})
     return Table(
         name=found.relname,
         schema=found.nspname,
@@ -142,7 +142,7 @@ def read_postgres_table(connection: sa.Connection, name: TableName) -> Table | N
         indexes=tuple(_columns(rows) for rows in indexes),
         rows=found.reltuples,
         keys=frozenset(frozenset(row.attname for row in rows) for rows in indexes if rows[0].indisunique),
-        distinct=dict(distinct.all()),
+        distinct={row.attname: row.n_distinct for row in distinct},
         size=found.size,
         obstacle=obstacle,
         secured=found.secured,

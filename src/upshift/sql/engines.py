@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from upshift.errors import DatabaseUnavailableError, IndexAdviceError, MissingExtraError
+from upshift.errors import (
+    DatabaseUnavailableError,
+    IndexAdviceError,
+    MissingExtraError,
+    SettingsError,
+)
 from upshift.sql.explain import first_line
 
 if TYPE_CHECKING:
@@ -22,16 +27,44 @@ CONNECT_SECONDS = 10
 _IN_MEMORY = {None, "", ":memory:"}
 
 
-def sync_engine_for(engine: sa.Engine | AsyncEngine) -> sa.Engine:
-    """Return a synchronous engine for the database of any engine.
+def engine_for(url: str | sa.URL) -> sa.Engine:
+    """Return a synchronous engine without a pool for a database URL, whichever driver the URL names.
 
-    A synchronous engine is returned as it is. For an asynchronous one a new engine without a pool is made
-    from its URL (asyncpg becomes psycopg, aiosqlite becomes sqlite3); what was given to the asynchronous one
-    besides its URL, such as `connect_args`, it does not have.
+    PostgreSQL is reached through psycopg unless the URL names psycopg2, SQLite through sqlite3.
 
     Raises:
         MissingExtraError: psycopg is not installed.
-        IndexAdviceError: the database cannot be reached by a second connection, or is of another kind.
+        SettingsError: the URL is none.
+        IndexAdviceError: it leads to no PostgreSQL or SQLite database.
+
+    Example:
+        >>> engine_for("sqlite+aiosqlite:///shop.db")
+        Engine(sqlite:///shop.db)
+    """
+    try:
+        url = sa.make_url(url)
+    except sa.exc.ArgumentError as error:
+        raise SettingsError(
+            "the database URL cannot be read; it looks like postgresql://user:password@host/database"
+        ) from error
+    match url.get_backend_name():
+        case "sqlite":
+            return sa.create_engine(url.set(drivername="sqlite"), poolclass=NullPool)
+        case "postgresql" | "postgres":
+            return _postgres_engine(url)
+        case name:
+            raise IndexAdviceError(f"index advice knows PostgreSQL and SQLite, not {name}")
+
+
+def sync_engine_for(engine: sa.Engine | AsyncEngine) -> sa.Engine:
+    """Return a synchronous engine for the database of any engine.
+
+    A synchronous engine is returned as it is. For an asynchronous one a new engine is made from its URL;
+    what it was given besides the URL, such as `connect_args`, the new one does not have.
+
+    Raises:
+        MissingExtraError: psycopg is not installed.
+        IndexAdviceError: no second connection can reach the database, or it is of another kind.
 
     Example:
         >>> from sqlalchemy.ext.asyncio import create_async_engine
@@ -40,28 +73,19 @@ def sync_engine_for(engine: sa.Engine | AsyncEngine) -> sa.Engine:
     """
     if isinstance(engine, sa.Engine):
         return engine
-    url = engine.url
-    match url.get_backend_name():
-        case "sqlite" if url.database in _IN_MEMORY:
-            raise IndexAdviceError("only its own connection sees an SQLite database in memory: use a file")
-        case "sqlite":
-            return sa.create_engine(url.set(drivername="sqlite"), poolclass=NullPool)
-        case "postgresql":
-            return _psycopg_engine(url)
-        case name:
-            raise IndexAdviceError(f"index advice knows PostgreSQL and SQLite, not {name}")
+    if engine.dialect.name == "sqlite" and engine.url.database in _IN_MEMORY:
+        raise IndexAdviceError("only its own connection sees an SQLite database in memory: use a file")
+    return engine_for(engine.url)
 
 
-def _psycopg_engine(url: sa.URL) -> sa.Engine:
-    kept = {key: value for key, value in url.query.items() if key in {"host", "port"}}
-    if "ssl" in url.query:
-        kept["sslmode"] = url.query["ssl"]
+def _postgres_engine(url: sa.URL) -> sa.Engine:
+    if url.drivername != "postgresql+psycopg2":
+        if "asyncpg" in url.drivername:  # its options are its own but for these
+            options = {key: value for key, value in url.query.items() if key in {"host", "port"}}
+            url = url.set(query=options | ({"sslmode": url.query["ssl"]} if "ssl" in url.query else {}))
+        url = url.set(drivername="postgresql+psycopg")
     try:
-        return sa.create_engine(
-            url.set(drivername="postgresql+psycopg", query=kept),
-            poolclass=NullPool,
-            connect_args={"connect_timeout": CONNECT_SECONDS},
-        )
+        return sa.create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_SECONDS})
     except ModuleNotFoundError as error:
         raise MissingExtraError("a synchronous connection to PostgreSQL", "postgres") from error
 

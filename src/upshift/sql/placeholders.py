@@ -13,7 +13,7 @@ from typing import Any
 
 Parameters = Mapping[str, Any] | Sequence[Any] | None
 
-_PYFORMAT = re.compile(r"%(?:(?P<percent>%)|\((?P<name>[^)]*)\)s|(?P<position>s))")
+_PYFORMAT = re.compile(r"%(?:(?P<percent>%)|\((?P<name>[^()%]*)\)s|(?P<position>s))")
 
 # String literals and quoted identifiers are consumed whole, so that a dollar sign in them stays; one that
 # never ends runs to the end of the text, which keeps the time linear.

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy.orm.base import PASSIVE_OFF
+from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.orm.base import PASSIVE_NO_RESULT, PASSIVE_OFF
 from sqlalchemy.orm.interfaces import MANYTOONE
 from sqlalchemy.util import await_only
 
 from upshift.sql.cohorts import Cohorts, Experience, Walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterable
 
     from sqlalchemy.engine import Result
     from sqlalchemy.orm import PassiveFlag, RelationshipProperty, Session
@@ -30,30 +31,51 @@ MAX_WALKS = 1_024
 class Waiting:
     """A loader for one attribute of one object that has its value already.
 
-    It gives the value once, to the object as it was when the value was fetched. To an object that has been
-    modified, detached, merged into another session or unpickled it gives nothing and loads lazily instead.
+    It gives the value once, and only if a lazy load would find the same: not to an object that has been
+    modified or detached or copied into another session, not while the session has something to flush, and
+    not when the value itself has left the session. Then it loads lazily instead.
     """
 
     __slots__ = ("key", "session_id", "value", "walk")
 
-    def __init__(self, key: str, value: Any, walk: Walk | None, session_id: int | None) -> None:
+    def __init__(self, key: str, value: Any, walk: Walk, session_id: int | None) -> None:
         self.key = key
         self.value = value
         self.walk = walk
         self.session_id = session_id
 
-    def __reduce__(self) -> tuple[type[Waiting], tuple[str, None, None, None]]:
-        return Waiting, (self.key, None, None, None)
-
     def __call__(self, state: InstanceState[Any], passive: PassiveFlag) -> Any:
         """Answer a read of the attribute, as SQLAlchemy calls it."""
-        if passive is PASSIVE_OFF:
-            state.callables.pop(self.key, None)
-            if self.walk is not None and state.session_id == self.session_id and not state.modified:
-                self.walk.used += 1
-                return self.value
+        value = self.take(state) if passive is PASSIVE_OFF else PASSIVE_NO_RESULT
+        if value is not PASSIVE_NO_RESULT:
+            return value
         lazy: Any = state.manager[self.key].impl.callable_
         return lazy(state, passive)
+
+    def take(self, state: InstanceState[Any]) -> Any:
+        """Return the value, or `PASSIVE_NO_RESULT` if it no longer holds for this object. It waits no more."""
+        state.callables.pop(self.key, None)
+        self.walk.waiting.discard(state)
+        value, self.value = self.value, PASSIVE_NO_RESULT
+        if not self._holds(state, value):
+            return PASSIVE_NO_RESULT
+        self.walk.used += 1
+        return value
+
+    def _holds(self, state: InstanceState[Any], value: Any) -> bool:
+        session = state.session
+        if session is None or state.session_id != self.session_id or state.modified:
+            return False
+        if session.autoflush and not session._is_clean():
+            return False
+        objects = value if isinstance(value, list) else () if value is None else (value,)
+        return all(instance_state(one).session_id == self.session_id for one in objects)
+
+    def discard(self, state: InstanceState[Any]) -> None:
+        """Throw the value away, also for copies of this loader that another session's objects may hold."""
+        self.value = PASSIVE_NO_RESULT
+        if state.callables.get(self.key) is self:
+            del state.callables[self.key]
 
 
 class SessionLoads:
@@ -88,72 +110,95 @@ class SessionLoads:
             self._holder = None
             self._turn.release()
 
-    def walk(self, relationship: RelationshipProperty[Any], run: int, place: Callable[[], Hashable]) -> Walk:
-        """Return the walk along the objects of one query, opening it where there is none."""
+    def walk(
+        self,
+        relationship: RelationshipProperty[Any],
+        state: InstanceState[Any],
+        place: Callable[[], Hashable],
+    ) -> Walk:
+        """Return the walk along the objects that were loaded with this one, opening it where there is none."""
         self._cohorts.count_loads(1)
-        key = (relationship, run)
+        key = (relationship, state.runid, state.load_path.path)
         walk = self._walks.get(key)
         if walk is None:
             if len(self._walks) >= MAX_WALKS:
-                self._end(self._walks.pop(next(iter(self._walks))))
+                self._end([self._walks.pop(next(iter(self._walks)))])
             where = (relationship, place())
             walk = self._walks[key] = Walk(where, self._experience.first_level(where))
         return walk
 
-    def siblings(
-        self, session: Session, state: InstanceState[Any], relationship: RelationshipProperty[Any], walk: Walk
-    ) -> Iterator[InstanceState[Any]]:
-        """Yield the siblings for which lazy loads would send statements, in the order they were loaded.
+    def batch(
+        self,
+        session: Session,
+        state: InstanceState[Any],
+        relationship: RelationshipProperty[Any],
+        walk: Walk,
+        size: int,
+    ) -> dict[Hashable, InstanceState[Any]]:
+        """Return the states to load for by what each wants: the asking one, then others as they were loaded.
 
-        Of siblings that share a many-to-one's object the first is enough: the others find it in the session.
+        The others are siblings for which lazy loads would send statements. Of those that share a
+        many-to-one's object one is enough: the others find it in the session.
         """
         run = state.runid
         assert run is not None  # an object without a run was not loaded, and leads no walk
         objects = session.identity_map
-        wanted_by = _what_is_wanted(relationship)
-        wanted = {wanted_by(state)}
-        while True:
+        wanted_by = what_is_wanted(relationship)
+        batch = {wanted_by(state): state}
+        is_served = {state.class_: True}
+        while len(batch) < size:
             if not walk.mates:
                 self._cohorts.refill(walk, run, objects)
                 if not walk.mates:
-                    return
+                    break
             mate = walk.mates.pop()
-            if (
-                mate is not state
-                and mate.runid == run
-                and mate.load_options is state.load_options
-                and mate.load_path is state.load_path
-                and is_as_loaded(mate, relationship.key)
-                and mate.session_id == state.session_id
-            ):
+            if mate.runid != run or mate.session_id != state.session_id or not _has_same_options(mate, state):
+                continue
+            if mate.class_ not in is_served:
+                # A query for a base class brings subclasses, which may know something else by this name.
+                is_served[mate.class_] = mate.mapper.relationships.get(relationship.key) is relationship
+            if is_served[mate.class_] and is_as_loaded(mate, relationship.key):
                 want = wanted_by(mate)
-                if want is not None and want not in wanted and cast("Any", want) not in objects:
-                    wanted.add(want)
-                    yield mate
+                if want is not None and cast("Any", want) not in objects and want not in walk.absent:
+                    batch.setdefault(want, mate)
+        return batch
 
     def keep(self, state: InstanceState[Any], key: str, value: Any, walk: Walk) -> None:
-        """Let a value wait in an object, unless something has filled the attribute meanwhile."""
-        if key in state.dict or key in state.callables:
+        """Let a value wait in an object, unless it is out of date or something has filled the attribute."""
+        if walk.is_over or key in state.dict or key in state.callables:
             return
         if "callables" not in state.__dict__:
             state.callables = {}
         state.callables[key] = Waiting(key, value, walk, state.session_id)
-        walk.waiting.append(state)
+        walk.waiting.add(state)
         self._cohorts.count_loads(1)
 
     def forget(self) -> None:
         """End all walks and throw away what waits: the session wrote, or its transaction ended."""
         walks, self._walks = self._walks, {}
         self._cohorts = Cohorts()
-        for walk in walks.values():
-            self._end(walk)
+        self._end(walks.values())
 
-    def _end(self, walk: Walk) -> None:
-        self._experience.learn(walk.place, walk.used)
-        for state in walk.waiting:
-            for key, loader in tuple(state.callables.items()):
-                if isinstance(loader, Waiting) and loader.walk is walk:
-                    del state.callables[key]
+    def _end(self, walks: Iterable[Walk]) -> None:
+        furthest: dict[Hashable, int] = {}
+        for walk in walks:
+            walk.is_over = True
+            # A recursion walks every level of a tree from one line: its widest level is what it needs.
+            furthest[walk.place] = max(walk.used, furthest.get(walk.place, 0))
+            for state in walk.waiting:
+                for loader in tuple(state.callables.values()):
+                    if isinstance(loader, Waiting) and loader.walk is walk:
+                        loader.discard(state)
+        for place, used in furthest.items():
+            self._experience.learn(place, used)
+
+
+def discard_waiting(state: InstanceState[Any], keys: Iterable[str]) -> None:
+    """Throw away what waits in an object for these attributes."""
+    for key in keys:
+        loader = state.callables.get(key)
+        if isinstance(loader, Waiting):
+            loader.discard(state)
 
 
 def is_as_loaded(state: InstanceState[Any], key: str) -> bool:
@@ -169,7 +214,7 @@ def is_as_loaded(state: InstanceState[Any], key: str) -> bool:
     )
 
 
-def _what_is_wanted(relationship: RelationshipProperty[Any]) -> Callable[[InstanceState[Any]], Hashable]:
+def what_is_wanted(relationship: RelationshipProperty[Any]) -> Callable[[InstanceState[Any]], Hashable]:
     """Return what names the thing that a lazy load of an object's relationship would ask the database for.
 
     For a simple many-to-one that is the identity of its object, or None where the key is NULL or not loaded
@@ -187,3 +232,10 @@ def _what_is_wanted(relationship: RelationshipProperty[Any]) -> Callable[[Instan
         return None if None in values else target.identity_key_from_primary_key(values)
 
     return identity
+
+
+def _has_same_options(state: InstanceState[Any], other: InstanceState[Any]) -> bool:
+    """Tell whether two objects of one query came from the same part of it."""
+    return state.load_options is other.load_options and (
+        state.load_path is other.load_path or state.load_path == other.load_path
+    )

@@ -113,7 +113,7 @@ def load_related(
         autoflush: flush the session first if it is set to.
 
     Returns:
-        For each state, in order, what a lazy load would have returned: an object, None, or several objects.
+        For each state, in order, what a lazy load would have returned: an object or None, or a list of objects.
     """
     relationship: RelationshipProperty[Any] = path.prop
     loader: Any = relationship._get_strategy(_STRATEGY)
@@ -132,8 +132,10 @@ def load_related(
             + {"_invoke_all_eagers": False, "_autoflush": autoflush}
         ),
     )
-    empty: Any = () if relationship.uselist else None
-    return [empty if slot.value is None else slot.value for slot in slots]
+    if relationship.uselist:
+        # A lazy load gives each object once, though a secondary table may name it twice.
+        return [list({id(one): one for one in slot.value or ()}.values()) for slot in slots]
+    return [slot.value for slot in slots]
 
 
 def result_of(values: Iterable[Any]) -> Result[Any]:

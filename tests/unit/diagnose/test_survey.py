@@ -2,6 +2,7 @@
 
 import asyncio
 from enum import StrEnum
+from typing import Annotated
 
 import pytest
 from fastapi import APIRouter, FastAPI, HTTPException, Query
@@ -9,12 +10,16 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
-from upshift.diagnose import survey
+from upshift.diagnose import Driving, survey
+
+
+def nothing():
+    return {}
 
 
 async def drive(app, **options):
     asked = []
-    result = await survey(app, app, on_progress=asked.append, **options)
+    result = await survey(app, app, Driving(**options), on_progress=asked.append)
     return result, [each.removeprefix("GET ") for each in asked]
 
 
@@ -32,7 +37,7 @@ async def test_an_id_found_in_a_list_is_asked_for():
 async def test_a_nested_things_id_serves_the_route_of_that_thing():
     app = FastAPI()
     app.get("/products")(lambda: [{"id": 1, "seller": {"id": 42}}])
-    app.get("/sellers/{id}/dashboard")(lambda id: {})  # noqa: A002
+    app.get("/sellers/{id}/dashboard")(nothing)
 
     _, asked = await drive(app)
 
@@ -123,7 +128,7 @@ async def test_a_required_query_parameter_takes_what_its_schema_suggests():
     app = FastAPI()
 
     @app.get("/search")
-    def search(sort: Sort, minimum: int = Query(ge=5)):
+    def search(sort: Sort, minimum: Annotated[int, Query(ge=5)]):
         return {}
 
     _, asked = await drive(app)
@@ -149,7 +154,7 @@ async def test_each_choice_of_an_optional_parameter_is_tried_once():
 
 async def test_routes_of_included_routers_and_of_mounts_are_driven():
     router = APIRouter(prefix="/api")
-    router.get("/a")(lambda: {})
+    router.get("/a")(nothing)
     app = FastAPI()
     app.include_router(router)
     _, asked = await drive(app)
@@ -176,15 +181,13 @@ async def test_a_route_that_needs_a_login_is_skipped_with_the_header_to_give():
 async def test_headers_are_sent_with_every_request():
     app = FastAPI()
 
-    @app.get("/me")
-    def me(authorization: str = Query(default="", alias="ignored")):
-        return {}
+    app.get("/me")(nothing)
 
     async def guarded(scope, receive, send):
         assert (b"authorization", b"Bearer x") in scope["headers"]
         await app(scope, receive, send)
 
-    result = await survey(app, guarded, headers={"Authorization": "Bearer x"})
+    result = await survey(app, guarded, Driving(headers={"Authorization": "Bearer x"}))
 
     assert result.routes == 1
 
@@ -196,7 +199,7 @@ async def test_an_application_error_is_told_and_ends_nothing():
     def broken():
         raise RuntimeError("no\nluck")
 
-    app.get("/sound")(lambda: {})
+    app.get("/sound")(nothing)
 
     result, _ = await drive(app)
 
@@ -211,9 +214,9 @@ async def test_a_route_that_never_answers_is_left_after_the_timeout():
     async def hang():
         await asyncio.Event().wait()
 
-    app.get("/sound")(lambda: {})
+    app.get("/sound")(nothing)
 
-    result, _ = await drive(app, timeout=0.1)
+    result, _ = await drive(app, answer_seconds=0.1)
 
     assert result.routes == 1
     assert "no complete answer" in result.skipped[0].reason
@@ -223,7 +226,11 @@ async def test_a_route_that_never_answers_is_left_after_the_timeout():
 async def test_an_answer_that_is_no_json_teaches_nothing_and_breaks_nothing(body):
     async def odd(scope, receive, send):
         await send(
-            {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]}
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [(b"content-type", b"application/json")],
+            }
         )
         await send({"type": "http.response.body", "body": body})
 

@@ -78,7 +78,7 @@ async def calls_of_one_request(app, path="/"):
     return python, c
 
 
-async def test_a_request_costs_six_python_calls():
+async def test_a_request_costs_seven_python_calls():
     python, _ = await calls_of_one_request(bare)
     assert python == {
         "Recorder.__call__": 1,

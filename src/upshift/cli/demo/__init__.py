@@ -19,11 +19,10 @@ from upshift.cli.demo.page import write_page
 from upshift.cli.demo.progress import Progress
 from upshift.cli.demo.result import Result, changed_paths
 from upshift.cli.demo.terminal import show_findings, show_result
-from upshift.diagnose import Severity
-from upshift.errors import ApplicationLoadError, ProofError
+from upshift.errors import ApplicationLoadError, IndexAdviceError, ProofError
 from upshift.load import Request
 from upshift.prove import Design, Scenario, Variant, compare
-from upshift.sql import IndexAdvice
+from upshift.sql import IndexAdvice, apply_indexes, engine_for
 
 if TYPE_CHECKING:
     from upshift.cli.demo.databases import Databases
@@ -42,7 +41,13 @@ STEPS = 7
     help="Folder with a demo.toml; by default the one that [tool.upshift] in pyproject.toml names.",
 )
 @click.option("--sqlite", is_flag=True, help="Use SQLite files instead of PostgreSQL.")
-@click.option("--pairs", default=8, show_default=True, type=click.IntRange(5, 100), help="Pairs of samples to prove with.")
+@click.option(
+    "--pairs",
+    default=8,
+    show_default=True,
+    type=click.IntRange(5, 100),
+    help="Pairs of samples to prove with.",
+)
 @click.option(
     "--report",
     default="upshift-report.html",
@@ -90,7 +95,10 @@ def demo(folder: Path | None, sqlite: bool, pairs: int, report: Path, leave: boo
 def _fill(manifest: Manifest, databases: Databases) -> None:
     finished = subprocess.run(  # noqa: S603 - the module that the manifest names
         [sys.executable, "-m", manifest.load, "--url", databases.before],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([manifest.app_dir, os.environ.get("PYTHONPATH", "")])},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([manifest.app_dir, os.environ.get("PYTHONPATH", "")]),
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -102,12 +110,14 @@ def _fill(manifest: Manifest, databases: Databases) -> None:
 
 def _build(databases: Databases, before: Seen) -> tuple[str, ...]:
     databases.copy()
-    indexes = [IndexAdvice.from_dict(each) for each in before.advice]
+    indexes = [IndexAdvice.from_dict(each).index for each in before.advice]
     engine = engine_for(databases.after)
     try:
-        apply_indexes(engine, indexes)
+        failed = [each for each in apply_indexes(engine, indexes) if each.did == "failed"]
     finally:
         engine.dispose()
+    if failed:
+        raise IndexAdviceError(f"{failed[0].name} could not be built: {failed[0].reason}")
     return tuple(each.create_sql for each in indexes)
 
 
@@ -154,7 +164,9 @@ def _fixed(manifest: Manifest, port: str) -> tuple[str, ...]:
 def _keep_serving(manifest: Manifest, databases: Databases, console: Console) -> None:
     port = 8000
     path = manifest.endpoint[0].paths[0]
-    console.print(f"\n{manifest.name} is served with the fixes on http://127.0.0.1:{port}{path}  (Ctrl-C ends)")
+    console.print(
+        f"\n{manifest.name} is served with the fixes on http://127.0.0.1:{port}{path}  (Ctrl-C ends)"
+    )
     environment = {**os.environ, manifest.database_url_variable: databases.after}
     with subprocess.Popen(_fixed(manifest, str(port)), env=environment) as server:  # noqa: S603 - our own command
         try:

@@ -49,8 +49,8 @@ class Databases:
 def open_databases(*, sqlite: bool) -> Iterator[Databases]:
     """Provide two databases, and remove them at the end.
 
-    They are SQLite files if asked, else databases of the server that `DATABASE_URL` names, else of an embedded
-    PostgreSQL.
+    They are SQLite files if asked, else databases of the server that `DATABASE_URL` names, else of an
+    embedded PostgreSQL.
 
     Raises:
         DatabaseUnavailableError: the server of `DATABASE_URL` refuses, or lets no database be created.
@@ -74,14 +74,16 @@ def _sqlite(folder: Path) -> Databases:
     def copy() -> None:
         shutil.copyfile(before, after)
 
-    return Databases(f"sqlite:///{before}", f"sqlite:///{after}", copy, (), f"SQLite {sqlite3.sqlite_version}")
+    return Databases(
+        f"sqlite:///{before}", f"sqlite:///{after}", copy, (), f"SQLite {sqlite3.sqlite_version}"
+    )
 
 
 @contextmanager
 def _on_server(url: URL, processes: tuple[int, ...], label: str) -> Iterator[Databases]:
     if url.get_backend_name() != "postgresql":
         raise DatabaseUnavailableError(
-            f"DATABASE_URL is of {url.get_backend_name()}; the demo runs on PostgreSQL, or on SQLite with --sqlite"
+            f"DATABASE_URL is of {url.get_backend_name()}; the demo wants PostgreSQL, or --sqlite"
         )
     url = url.set(drivername="postgresql+psycopg")
     names = (f"upshift_demo_{os.getpid()}_before", f"upshift_demo_{os.getpid()}_after")

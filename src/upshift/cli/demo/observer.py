@@ -24,20 +24,21 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from upshift.application import Upshift
+from upshift.cli.advice import advise_on
 from upshift.cli.boot import find_engines, load_application
-from upshift.cli.demo.manifest import Manifest
+from upshift.cli.demo.manifest import Manifest  # noqa: TC001 - msgspec reads it
 from upshift.diagnose import Finding, diagnose, get
 from upshift.errors import ApplicationLoadError
 from upshift.load import ClosedPlan, Request, run
 from upshift.settings import RecordSettings, Settings
-from upshift.cli.advice import advise_on
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from upshift.record import Record
+    from upshift.sql import IndexAdvice
 
-ROUNDS = 3
+ROUNDS = 2
 """Times that each request is sent; the last round is the one that counts are taken from."""
 
 
@@ -98,7 +99,7 @@ def observe(manifest: Manifest, database_url: str, *, fixed: bool, advise: bool 
     with TemporaryDirectory(prefix="upshift-demo-") as folder:
         answer = Path(folder) / "seen.json"
         job = Job(manifest, fixed, advise, str(answer))
-        finished = subprocess.run(  # noqa: S603 - our own module
+        finished = subprocess.run(
             [sys.executable, "-c", "from upshift.cli.demo.observer import main; main()"],
             input=msgspec.json.encode(job),
             env={**os.environ, manifest.database_url_variable: database_url},
@@ -150,7 +151,9 @@ def _load(app: ASGIApp, paths: list[str]) -> None:
             while not server.started and thread.is_alive():
                 time.sleep(0.01)
             requests = [Request("GET", path, {"accept-encoding": "gzip"}) for path in paths]
-            report = run(f"http://127.0.0.1:{port}", ClosedPlan(connections=2, count=ROUNDS * len(paths)), requests)
+            report = run(
+                f"http://127.0.0.1:{port}", ClosedPlan(connections=2, count=ROUNDS * len(paths)), requests
+            )
         finally:
             server.should_exit = True
             thread.join(10)
@@ -183,4 +186,3 @@ async def _bodies(app: ASGIApp, paths: list[str]) -> dict[str, str]:
         is_gzip = response.headers.get("content-encoding") == "gzip"
         bodies[path] = (gzip.decompress(response.body) if is_gzip else response.body).decode()
     return bodies
-

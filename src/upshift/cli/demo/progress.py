@@ -28,7 +28,9 @@ class Progress:
         self._done += 1
         now = time.monotonic()
         self._clear()
-        self._console.print(f"[bold]\\[{self._done}/{self._steps}][/] {what} [dim]({now - self._since:.1f} s)[/]")
+        self._console.print(
+            f"[bold]\\[{self._done}/{self._steps}][/] {what} [dim]({now - self._since:.1f} s)[/]"
+        )
         self._since = now
 
     def part(self, done: int, total: int, what: str) -> None:

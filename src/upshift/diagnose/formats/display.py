@@ -74,6 +74,9 @@ def enclosing(function: str) -> str:
 
 def evidence(finding: Finding) -> Iterator[str]:
     """Yield what was observed, one fact a line, and how many facts are left out."""
+    if finding.also:
+        places = (f"{relative(each.file)}:{each.line} {enclosing(each.function)}" for each in finding.also)
+        yield one_line(f"also at {', '.join(places)}")
     yield from map(one_line, finding.evidence[:MAX_EVIDENCE])
     if len(finding.evidence) > MAX_EVIDENCE:
         yield f"… and {len(finding.evidence) - MAX_EVIDENCE} more (--format json)"

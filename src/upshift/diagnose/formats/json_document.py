@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from upshift.diagnose.finding import Finding
     from upshift.diagnose.report import Report
+    from upshift.record import CallSite
 
 SeverityName = Literal["error", "warning", "info"]
 
@@ -51,6 +52,7 @@ class Entry:
         severity: `error`, `warning` or `info`.
         title: what is wrong, in one line.
         location: the application's line; null where a finding belongs to no line.
+        also: other lines where the same cause was seen.
         routes: the routes on which it was seen.
         evidence: what was observed, one fact an item.
         fix: what to write or run, one alternative an item.
@@ -63,6 +65,7 @@ class Entry:
     severity: SeverityName
     title: str
     location: Location | None
+    also: tuple[Location, ...]
     routes: tuple[str, ...]
     evidence: tuple[str, ...]
     fix: tuple[str, ...]
@@ -133,7 +136,8 @@ def _entry(finding: Finding, fingerprint: str, root: Path | None) -> Entry:
         code=finding.code,
         severity=cast("SeverityName", finding.severity.label),
         title=finding.title,
-        location=Location(relative(site.file, root), site.line, enclosing(site.function)) if site else None,
+        location=_location(site, root) if site else None,
+        also=tuple(_location(each, root) for each in finding.also),
         routes=finding.routes,
         evidence=finding.evidence,
         fix=finding.fix,
@@ -141,6 +145,10 @@ def _entry(finding: Finding, fingerprint: str, root: Path | None) -> Entry:
         fingerprint=fingerprint,
         data=dict(finding.data),
     )
+
+
+def _location(site: CallSite, root: Path | None) -> Location:
+    return Location(relative(site.file, root), site.line, enclosing(site.function))
 
 
 def _encodable(value: Any) -> Any:  # noqa: ANN401 - any JSON value

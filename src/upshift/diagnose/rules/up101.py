@@ -16,7 +16,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from upshift.diagnose.finding import Finding, Severity
-from upshift.sql import SCHEDULE, normalise
+from upshift.sql import SCHEDULE, Digests, normalise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -69,8 +69,8 @@ _Group = tuple[tuple[str, "CallSite"], list["Statement"], set["CallSite"]]
 def _lazy_loads(record: Record) -> Iterable[_Group]:
     """Group a request's lazy loads by relationship and line, those that belong to an N+1.
 
-    Objects of one cohort may be read on several lines, say in both branches of an `if`. That is one cause, and
-    it is told of the line that read most of them.
+    Objects of one cohort may be read on several lines, say in both branches of an `if`. That is one cause,
+    told of the line that read most of them.
     """
     by_cohort: dict[tuple[str, int], list[Statement]] = defaultdict(list)
     for statement in record.statements:
@@ -91,7 +91,7 @@ def _lazy_loads(record: Record) -> Iterable[_Group]:
 
     guilty = {key for key, statements in groups.items() if has_siblings(statements)}
     while True:
-        targets = {groups[key][0].lazy_load.target for key in guilty if groups[key][0].lazy_load is not None}
+        targets = {each.lazy_load.target for key in guilty for each in groups[key] if each.lazy_load}
         more = {key for key in groups if key not in guilty and key[0].partition(".")[0] in targets}
         if not more:
             break
@@ -130,21 +130,21 @@ def _finding(site: CallSite, cause: _Repetition) -> Finding:
             f"select({model}).options(selectinload({lazy_load.relationship}))",
             "or Upshift(app, engine=engine, batching=True), or UPSHIFT_BATCHING=true",
         )
-    times = "once" if cause.requests == 1 else f"in {cause.requests} requests"
-    evidence = [f"seen {times}; at most {cause.most} statements, {cause.most_seconds * 1e3:.1f} ms, in one"]
-    if cause.other_sites:
-        evidence.append("also read at " + ", ".join(map(str, sorted(cause.other_sites))))
+    times = "one request" if cause.requests == 1 else f"{cause.requests} requests"
+    evidence = [f"in {times}, at most {cause.most} statements of {cause.most_seconds * 1e3:.1f} ms together"]
     evidence.append(normalise(cause.sql))
     return Finding(
         code=CODE,
         severity=Severity.ERROR,
         title=title,
         site=site,
+        also=tuple(sorted(cause.other_sites)),
         routes=tuple(sorted(cause.routes)),
         evidence=tuple(evidence),
         fix=fix,
-        expect=f"{cause.most} → {after} statements a request, of {cause.most_seconds * 1e3:.0f} ms",
+        expect=f"{cause.most} statements of {cause.most_seconds * 1e3:.0f} ms together → {after}, in one request",
         data={
+            "digest": None if lazy_load else Digests().of(cause.sql).id,
             "relationship": lazy_load.relationship if lazy_load else None,
             "statements": cause.most,
             "statements_after": after,

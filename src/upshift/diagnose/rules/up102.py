@@ -1,8 +1,8 @@
 """UP102: a slow statement.
 
-The typical execution counts, not the odd one: a statement is slow when its mean is over the threshold, or, once
-there are enough executions for it to mean something, its 95th percentile. When only the slowest was over it,
-the finding is for information. So it is when a missing index explains it, for UP201 tells of that already.
+The typical execution counts, not the odd one: a statement is slow when its mean is over the threshold or,
+once there are enough executions for it to mean something, its 95th percentile. When only the slowest was over
+it, the finding is for information. So it is when a missing index explains it: UP201 tells of that already.
 """
 
 from __future__ import annotations
@@ -41,7 +41,13 @@ def find(observation: Observation) -> Iterator[Finding]:
 
 def _finding(row: StatementStatistics, severity: Severity, threshold: float, share: float) -> Finding:
     seconds = row.seconds
-    p95 = seconds.quantile(0.95)
+    times = {
+        "min": seconds.min,
+        "mean": seconds.mean,
+        "max": seconds.max,
+        "p95": seconds.quantile(0.95),
+        "total": seconds.sum,
+    }
     return Finding(
         code=CODE,
         severity=severity,
@@ -49,9 +55,8 @@ def _finding(row: StatementStatistics, severity: Severity, threshold: float, sha
         site=row.site,
         routes=tuple(sorted(row.routes)),
         evidence=(
-            f"{seconds.count} executions, {row.rows} rows; ms: min {seconds.min * 1e3:.1f},"
-            f" mean {seconds.mean * 1e3:.1f}, max {seconds.max * 1e3:.1f}, p95 {p95 * 1e3:.1f},"
-            f" total {seconds.sum * 1e3:.0f}; {share:.0%} of the database's time",
+            f"{seconds.count} executions, {row.rows} rows, {share:.0%} of the database's time",
+            "ms: " + ", ".join(f"{name} {value * 1e3:.1f}" for name, value in times.items()),
             row.digest.text,
         ),
         fix=(
@@ -62,11 +67,7 @@ def _finding(row: StatementStatistics, severity: Severity, threshold: float, sha
             "digest": row.digest.id,
             "count": seconds.count,
             "rows": row.rows,
-            "min_seconds": seconds.min,
-            "mean_seconds": seconds.mean,
-            "max_seconds": seconds.max,
-            "p95_seconds": p95,
-            "total_seconds": seconds.sum,
+            **{f"{name}_seconds": value for name, value in times.items()},
             "share": share,
         },
     )

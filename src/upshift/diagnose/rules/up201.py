@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from upshift.diagnose.finding import Finding, Severity
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -31,14 +32,12 @@ def find(observation: Observation) -> Iterator[Finding]:
 
 def _finding(advice: IndexAdvice, served: Sequence[StatementStatistics]) -> Finding:
     site = served[0].site if served else None
-    others = {each for row in served for each in row.sites} - {site}
+    others = {each for row in served for each in row.sites if each != site}
     best = advice.served[0]
     evidence = [
-        f"{row.seconds.count} executions, {row.seconds.sum * 1e3:.0f} ms: {row.digest.text}"
+        f"{row.seconds.count}x, {row.seconds.sum * 1e3:.0f} ms: {row.digest.text}"
         for row in served[:MAX_STATEMENTS]
     ]
-    if others:
-        evidence.append("also sent from " + ", ".join(sorted(map(str, others))))
     evidence += [f"plan before: {best.plan_before[0]}", f"plan after: {best.plan_after[0]}"]
     where = {"copy": "on a copy", "transaction": "on the table, rolled back"}[advice.verified]
     return Finding(
@@ -46,9 +45,14 @@ def _finding(advice: IndexAdvice, served: Sequence[StatementStatistics]) -> Find
         severity=Severity.WARNING,
         title=f"no index on {advice.table} ({', '.join(map(str, advice.columns))})",
         site=site,
+        also=tuple(sorted(others)),
         routes=tuple(sorted({route for row in served for route in row.routes})),
         evidence=tuple(evidence),
-        fix=(advice.create_sql, "or: upshift index apply", *advice.alembic.splitlines()),
+        fix=(
+            f"{advice.create_sql};",
+            f"or in a migration, outside of its transaction: {advice.operation}",
+            "or: upshift index apply",
+        ),
         expect=f"{advice.unit} {best.cost_before:,.0f} → {best.cost_after:,.0f} (verified {where})",
         data=advice.to_dict(),
     )
