@@ -88,16 +88,19 @@ def _of_schema(schema: Mapping[str, Any]) -> Iterator[Operation]:
         operation = methods.get("get")
         if operation is None:
             continue
-        parameters = tuple(
+        told = [
             Parameter(
-                each["name"],
-                each["in"] == "path",
-                each.get("required", False),
-                _resolved(each.get("schema", {}), schema),
+                name=each["name"],
+                in_path=each["in"] == "path",
+                required=each.get("required", False),
+                schema=_resolved(each.get("schema", {}), schema),
             )
             for each in operation.get("parameters", ())
             if each["in"] in {"path", "query"}
-        )
+        ]
+        # An endpoint need not take what its path names.
+        untold = set(_PARAMETER.findall(template)) - {each.name for each in told}
+        parameters = (*told, *(_in_path(name) for name in sorted(untold)))
         yield Operation(template, parameters)
 
 
@@ -115,6 +118,8 @@ def _of_routes(routes: Iterable[Any], prefix: str) -> Iterator[Operation]:
         elif isinstance(route, Route) and "GET" in (route.methods or ()):
             path = prefix + route.path
             template = _PARAMETER.sub(r"{\1}", path)
-            yield Operation(
-                template, tuple(Parameter(name, True, True, {}) for name in _PARAMETER.findall(path))
-            )
+            yield Operation(template, tuple(map(_in_path, _PARAMETER.findall(path))))
+
+
+def _in_path(name: str) -> Parameter:
+    return Parameter(name, in_path=True, required=True, schema={})

@@ -9,7 +9,7 @@ import msgspec
 
 from upshift.errors import IndexAdviceError
 from upshift.sql.index import Columns, Index, covers, index_from_dict
-from upshift.sql.migration import operations
+from upshift.sql.migration import operation, operations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -85,6 +85,11 @@ class IndexAdvice:
     def alembic(self) -> str:
         """The `upgrade` and `downgrade` of an Alembic migration."""
         return operations([self.index])
+
+    @property
+    def operation(self) -> str:
+        """The Alembic operation that creates it, on one line; to be run outside a transaction."""
+        return operation(self.index)
 
     @property
     def serves(self) -> tuple[str, ...]:

@@ -53,8 +53,8 @@ def operations(indexes: Sequence[Index]) -> str:
                 if_exists=True,
             )
     """
-    up = _block(indexes, [_create(index) for index in indexes])
-    down = _block(indexes, [_drop(index) for index in reversed(indexes)])
+    up = _block(indexes, [_call("op.create_index", _creation(index)) for index in indexes])
+    down = _block(indexes, [_call("op.drop_index", _removal(index)) for index in reversed(indexes)])
     return f"def upgrade() -> None:\n{up}\n\n\ndef downgrade() -> None:\n{down}"
 
 
@@ -80,24 +80,34 @@ def _block(indexes: Sequence[Index], lines: list[str]) -> str:
     return indent(body, "    ")
 
 
-def _create(index: Index) -> str:
+def operation(index: Index) -> str:
+    """Return the Alembic operation that creates an index, on one line.
+
+    Example:
+        >>> from upshift.sql.index import Index, IndexColumn
+        >>> operation(Index("sqlite", "t", (IndexColumn("a"),)))
+        "op.create_index('upshift_t_a_bc6f9628', 't', ['a'], if_not_exists=True)"
+    """
+    return f"op.create_index({', '.join(_creation(index))})"
+
+
+def _creation(index: Index) -> list[str]:
     operators = {column.name: column.operator_class for column in index.columns if column.operator_class}
-    return _call(
-        "op.create_index",
+    return [
         repr(index.name),
         repr(index.table),
         f"[{', '.join(map(_key, index.columns))}]",
         *([f"postgresql_ops={operators!r}"] if operators else []),
         *_options(index),
         "if_not_exists=True",
-    )
+    ]
 
 
-def _drop(index: Index) -> str:
-    return _call("op.drop_index", repr(index.name), repr(index.table), *_options(index), "if_exists=True")
+def _removal(index: Index) -> list[str]:
+    return [repr(index.name), repr(index.table), *_options(index), "if_exists=True"]
 
 
-def _call(function: str, *arguments: str) -> str:
+def _call(function: str, arguments: list[str]) -> str:
     return "\n".join([f"{function}(", *(f"    {argument}," for argument in arguments), ")"])
 
 

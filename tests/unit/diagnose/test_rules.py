@@ -54,7 +54,7 @@ class TestRepeatedStatement:
         assert (finding.code, finding.severity, finding.site) == ("UP101", Severity.ERROR, HERE)
         assert finding.title == "N+1 on Order.customer: 51 statements in one request"
         assert finding.fix[0] == "select(Order).options(selectinload(Order.customer))"
-        assert finding.expect == "51 statements of 51 ms together → 1, in one request"
+        assert finding.expect == "51 statements, 51 ms together → 1 in one request"
 
     def test_objects_loaded_alone_are_none(self):
         assert found(record(*[lazy(cohort=i) for i in range(51)])) == []

@@ -396,17 +396,17 @@ class TestTrees:
         def subtree(node):
             return [node.id, [subtree(child) for child in node.children]]
 
-        ran = both(lambda s: subtree(s.get(Node, 1)), times=4)
-        assert ran.counts[0] == 122
-        assert ran.counts[1] <= 12  # one a level, once learned, and the root
+        ran = both(lambda s: subtree(s.get(Node, 1)), times=2)
+        # The root and one for each level, for the leaves' empty ones as well.
+        assert ran.counts == (82, 6)
 
     def test_up(self, both):
         def ancestors(node):
             return [] if node is None else [node.id, *ancestors(node.parent)]
 
         leaves = select(Node).where(Node.id > 90).order_by(Node.id)
-        ran = both(lambda s: [ancestors(n) for n in s.scalars(leaves)], times=4)
-        assert ran.counts[1] <= 8
+        ran = both(lambda s: [ancestors(n) for n in s.scalars(leaves)], times=2)
+        assert ran.counts == (17, 5)
 
     def test_siblings_of_each_node(self, both):
         def walk(session):

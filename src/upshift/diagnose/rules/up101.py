@@ -142,7 +142,7 @@ def _finding(site: CallSite, cause: _Repetition) -> Finding:
         routes=tuple(sorted(cause.routes)),
         evidence=tuple(evidence),
         fix=fix,
-        expect=f"{cause.most} statements of {cause.most_seconds * 1e3:.0f} ms together → {after}, in one request",
+        expect=f"{cause.most} statements, {cause.most_seconds * 1e3:.0f} ms together → {after} in one request",
         data={
             "digest": None if lazy_load else Digests().of(cause.sql).id,
             "relationship": lazy_load.relationship if lazy_load else None,

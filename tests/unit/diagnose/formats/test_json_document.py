@@ -25,6 +25,7 @@ def test_the_document_has_every_field_of_version_1(finding, report):
         "severity": "error",
         "title": "N+1 on Order.customer: 51 statements in one request",
         "location": {"file": "shop/orders.py", "line": 42, "function": "list_orders"},
+        "also": [],
         "routes": ["GET /orders"],
         "evidence": ["51 times: SELECT name FROM customer WHERE id = ?"],
         "fix": ["select(Order).options(selectinload(Order.customer))", "or Upshift(batching=True)"],
