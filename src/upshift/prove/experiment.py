@@ -7,8 +7,8 @@ Nothing but the program may make a difference between two samples, so:
   Wrong!", ASPLOS 2009; Kalibera & Jones, "Rigorous Benchmarking in Reasonable Time", ISMM 2013);
 - the processes of a block live side by side and are asked in short rounds, because machines change their
   speed from second to second: on a shared host the CPU time of one request was seen to jump between 140 and
-  250 µs. Asking one process after the other gave the log ratio of two equal servers a standard deviation
-  of 0.31 there, five rounds 0.04;
+  250 µs. With one process after the other the log ratio of two equal servers had a standard deviation of
+  0.31 there, with five rounds 0.04 (eight blocks each);
 - only one of them is asked at a time, because servers under load at the same time slow each other down;
 - the order within each round is drawn at random, because what is periodic on the machine would fall in step
   with a fixed one, and because the exact intervals of `statistics` rest on it.

@@ -45,27 +45,16 @@ SHOP = """
 """
 
 
-def engine_of(url: str) -> sa.Engine:
-    return sa.create_engine(url, poolclass=NullPool)
-
-
 def run(engine: sa.Engine, *statements: str) -> None:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT", no_parameters=True) as connection:
         for statement in statements:
             connection.exec_driver_sql(statement)
 
 
-def contents(engine: sa.Engine) -> list[tuple[object, ...]]:
-    """Every relation of the database, with what identifies its storage."""
-    query = "SELECT oid, relname, relfilenode FROM pg_class WHERE relnamespace <> 99 ORDER BY oid"
-    with engine.connect() as connection:
-        return [tuple(row) for row in connection.exec_driver_sql(query)]
-
-
 @pytest.fixture(scope="session")
 def shop(postgres_server: PostgresServer) -> Iterator[sa.Engine]:
     postgres_server.create_database("shop")
-    engine = engine_of(postgres_server.url("shop", driver="psycopg"))
+    engine = sa.create_engine(postgres_server.url("shop", driver="psycopg"), poolclass=NullPool)
     run(engine, SHOP, "ANALYZE")
     yield engine
     run(engine, "DROP OWNED BY clerk", "DROP ROLE clerk")
@@ -73,6 +62,6 @@ def shop(postgres_server: PostgresServer) -> Iterator[sa.Engine]:
 
 
 @pytest.fixture
-def database(postgres_database: str) -> sa.Engine:
-    """An empty database of a test's own."""
-    return engine_of(postgres_database)
+def clerk(shop: sa.Engine) -> sa.Engine:
+    """The shop as seen by a role that may read little of it."""
+    return sa.create_engine(shop.url.set(username="clerk"), poolclass=NullPool)

@@ -405,7 +405,7 @@ class TestTrees:
             return [] if node is None else [node.id, *ancestors(node.parent)]
 
         leaves = select(Node).where(Node.id > 90).order_by(Node.id)
-        ran = both(lambda s: [ancestors(n) for n in s.scalars(leaves)], times=2)
+        ran = both(lambda s: [ancestors(n) for n in s.scalars(leaves).all()], times=2)
         assert ran.counts == (17, 5)
 
     def test_siblings_of_each_node(self, both):

@@ -118,6 +118,7 @@ def _repeated_selects(record: Record) -> Iterable[_Group]:
 
 def _finding(site: CallSite, cause: _Repetition) -> Finding:
     lazy_load = cause.lazy_load
+    milliseconds = cause.most_seconds * 1e3
     after = ceil(cause.most / SCHEDULE[-1])
     fix: tuple[str, ...]
     if lazy_load is None:
@@ -131,7 +132,7 @@ def _finding(site: CallSite, cause: _Repetition) -> Finding:
             "or Upshift(app, engine=engine, batching=True), or UPSHIFT_BATCHING=true",
         )
     times = "one request" if cause.requests == 1 else f"{cause.requests} requests"
-    evidence = [f"in {times}, at most {cause.most} statements of {cause.most_seconds * 1e3:.1f} ms together"]
+    evidence = [f"in {times}, at most {cause.most} statements of {milliseconds:.1f} ms together"]
     evidence.append(normalise(cause.sql))
     return Finding(
         code=CODE,
@@ -142,7 +143,7 @@ def _finding(site: CallSite, cause: _Repetition) -> Finding:
         routes=tuple(sorted(cause.routes)),
         evidence=tuple(evidence),
         fix=fix,
-        expect=f"{cause.most} statements, {cause.most_seconds * 1e3:.0f} ms together → {after} in one request",
+        expect=f"{cause.most} statements, {milliseconds:.0f} ms together → {after} in one request",
         data={
             "digest": None if lazy_load else Digests().of(cause.sql).id,
             "relationship": lazy_load.relationship if lazy_load else None,
