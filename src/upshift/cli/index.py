@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, BinaryIO
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import click
 import msgspec
 
-from upshift.diagnose.formats.json_document import Document
 from upshift.errors import IndexAdviceError
 from upshift.sql.build import apply_indexes, undo_indexes
 from upshift.sql.engines import engine_for
@@ -23,6 +23,20 @@ if TYPE_CHECKING:
 
 _CODE = "UP201"
 _MAX_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    code: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Findings:
+    """What is read of the document that `upshift.diagnose.formats.json_document` describes."""
+
+    version: Literal[1]
+    findings: tuple[_Finding, ...]
 
 
 @click.group()
@@ -98,14 +112,13 @@ def _report(outcomes: Sequence[Outcome], nothing: str) -> None:
 
 def _read(source: BinaryIO) -> list[Index]:
     """Read the advised indexes from findings; nothing in the file is trusted, and no SQL of it is run."""
+    name = getattr(source, "name", "standard input")
     text = source.read(_MAX_BYTES + 1)
     if len(text) > _MAX_BYTES:
-        raise IndexAdviceError(f"{source.name} is larger than findings ever are ({_MAX_BYTES // 2**20} MB)")
+        raise IndexAdviceError(f"{name} is larger than findings ever are ({_MAX_BYTES // 2**20} MB)")
     try:
-        document = msgspec.json.decode(text, type=Document)
+        document = msgspec.json.decode(text, type=_Findings)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise IndexAdviceError(
-            f"{source.name} is not what `upshift find --format json` prints: {error}"
-        ) from error
-    advised = (index_from_dict(entry.data) for entry in document.findings if entry.code == _CODE)
+        raise IndexAdviceError(f"{name} is not what `upshift find --format json` prints: {error}") from error
+    advised = (index_from_dict(finding.data) for finding in document.findings if finding.code == _CODE)
     return list(dict.fromkeys(advised))

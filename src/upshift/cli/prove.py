@@ -51,7 +51,7 @@ def prove(
     paths: Sequence[str],
     fail_on: str | None,
     output: str,
-    **design: Any,  # noqa: ANN401
+    **design: Any,  # noqa: ANN401 - click gives each its type
 ) -> None:
     """Measure whether the HEAD command's server is faster than the BASE command's.
 
@@ -85,7 +85,7 @@ def _show_progress(done: int, total: int, message: str) -> None:
 
 def _show(comparison: Comparison, output: str) -> None:
     if output == "json":
-        click.echo(json.dumps(comparison.to_dict(), indent=2, default=list))
+        click.echo(json.dumps(comparison.to_dict(), indent=2))
         return
     from rich.console import Console
 

@@ -27,15 +27,14 @@ from upshift.errors import LoadError, MissingExtraError, ProofError
 from upshift.load import ClosedPlan, run_async
 from upshift.prove.comparison import Arm, Comparison, Sample, evaluate
 from upshift.prove.cpu import cpu_seconds
-from upshift.prove.design import Design
+from upshift.prove.design import Design, Scenario
 from upshift.prove.server import Server, serve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from upshift.load import Report
-    from upshift.prove.design import Scenario
+    from upshift.load import Report, Request
     from upshift.prove.server import Variant
 
     Progress = Callable[[int, int, str], None]
@@ -152,8 +151,8 @@ class _Bench:
         async with self._serve(variant) as server:
             for scenario in scenarios:
                 if design.warmup:
-                    await self._send(server, scenario, design.warmup, design.budget_seconds)
-                report = await self._send(server, scenario, design.requests, design.budget_seconds)
+                    await self._send(server, scenario, design.warmup, seconds=design.budget_seconds)
+                report = await self._send(server, scenario, design.requests, seconds=design.budget_seconds)
                 counts[scenario.name] = max(report.completed, min(design.min_requests, design.requests))
         return counts
 
@@ -171,25 +170,32 @@ class _Bench:
     ) -> list[Sample]:
         """One sample of each arm."""
         rounds = min(self._design.rounds, count)
-        each = -(-count // rounds)
         slices: dict[Arm, list[_Slice]] = {arm: [] for arm in Arm}
         if self._design.warmup:
             for arm in self._in_random_order():
                 await self._send(servers[arm], scenario, min(self._design.warmup, count))
-        for _ in range(rounds):
+        for number in range(rounds):
+            first, end = count * number // rounds, count * (number + 1) // rounds
+            part = Scenario(scenario.name, _rotated(scenario.requests, first))
             for arm in self._in_random_order():
-                slices[arm].append(await self._slice(servers[arm], scenario, each))
+                slices[arm].append(await self._slice(servers[arm], part, end - first, number))
         return [_sample(scenario.name, block, arm, slices[arm]) for arm in Arm]
 
-    async def _slice(self, server: Server, scenario: Scenario, count: int) -> _Slice:
+    async def _slice(self, server: Server, scenario: Scenario, count: int, number: int) -> _Slice:
         counted = [server.pid, *self._design.count_cpu_of]
         before = cpu_seconds(counted)
-        report = await self._send(server, scenario, count)
+        report = await self._send(server, scenario, count, seed=number)
         await asyncio.sleep(SETTLE_SECONDS)
         return _Slice(report, cpu_seconds(counted) - before)
 
     async def _send(
-        self, server: Server, scenario: Scenario, count: int, seconds: float | None = None
+        self,
+        server: Server,
+        scenario: Scenario,
+        count: int,
+        *,
+        seconds: float | None = None,
+        seed: int = 0,
     ) -> Report:
         """Send so many requests, or as many as the seconds allow, and demand that each is answered well."""
         plan = ClosedPlan(
@@ -197,6 +203,7 @@ class _Bench:
             count=count,
             seconds=seconds,
             timeout=self._design.timeout_seconds,
+            seed=seed,
         )
         try:
             report = await server.alive_during(run_async(server.url, plan, scenario.requests))
@@ -217,6 +224,12 @@ class _Bench:
 
     def _in_random_order(self) -> list[Arm]:
         return self._random.sample(list(Arm), k=len(Arm))
+
+
+def _rotated(requests: Sequence[Request], start: int) -> tuple[Request, ...]:
+    """The requests in turn from the `start`-th on, so that a round goes on where the last one ended."""
+    start %= len(requests)
+    return (*requests[start:], *requests[:start])
 
 
 def _sample(scenario: str, block: int, arm: Arm, slices: Sequence[_Slice]) -> Sample:

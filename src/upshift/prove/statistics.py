@@ -25,8 +25,8 @@ two blocks.
 Too few blocks have no exact interval at the confidence asked for; theirs is unbounded and so clears no
 margin. At 95 % that is fewer than 6 blocks with one base sample each, fewer than 4 with two.
 
-The exact interval holds for programs that are equally noisy. A head as fast as its base but much noisier gets,
-with the fewest possible blocks, a verdict as often as by a sign test: 2^(1-n) instead of 2 * 3^-n. With more
+The exact interval holds for programs that are equally noisy. With the fewest possible blocks a head as fast
+as its base but much noisier gets a verdict as often as by a sign test: 2^(1-n) instead of 2 * 3^-n. With more
 blocks the bootstrap, which sees that noise, is the wider one.
 """
 

@@ -7,7 +7,7 @@ indexes that the planner was seen to use (`IndexAdvice`).
 """
 
 from upshift.sql.advice import AdviceReport, IndexAdvice
-from upshift.sql.batching import Batching, UncoveredSQLAlchemyWarning
+from upshift.sql.batching import Batching, LateBatchingWarning, UncoveredSQLAlchemyWarning
 from upshift.sql.build import apply_indexes, undo_indexes
 from upshift.sql.capture import Capture
 from upshift.sql.cohorts import SCHEDULE
@@ -26,6 +26,7 @@ __all__ = [
     "Digests",
     "Index",
     "IndexAdvice",
+    "LateBatchingWarning",
     "Sample",
     "StatementStatistics",
     "StatementTable",

@@ -17,14 +17,18 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from upshift.errors import IndexAdviceError
+from upshift.errors import IndexAdviceError, MissingExtraError
 from upshift.sql.advice import AdviceReport, IndexAdvice, Served, Skipped, consolidate
-from upshift.sql.candidates import propose
 from upshift.sql.explain import ExplainRefusedError
 from upshift.sql.index import Index, Target, covers
-from upshift.sql.statement import UnreadableStatementError
-from upshift.sql.trial import MAX_COPY_BYTES, postgres_trial
-from upshift.sql.trial_sqlite import sqlite_trial
+
+try:
+    from upshift.sql.candidates import propose
+    from upshift.sql.statement import UnreadableStatementError
+    from upshift.sql.trial import MAX_COPY_BYTES, postgres_trial
+    from upshift.sql.trial_sqlite import sqlite_trial
+except ModuleNotFoundError as error:  # these read statements with sqlglot
+    raise MissingExtraError("index advice", "find") from error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -45,9 +49,9 @@ MAX_CANDIDATES = 24
 
 _MAX_ROUNDS = 4
 _LEAST_ROWS = 1_000
+_LEAST_BYTES = 2**20  # a table this large has more rows than old statistics may say
 _MOST_LEFT = 0.5  # of the cost that an index must have cut
-_NEARLY = 1.3  # times the best cost is about as good,
-_A_PAGE = 4.0  # and so is one page more, read at random (PostgreSQL's random_page_cost)
+_NEARLY = 1.3  # times the best cost is about as good
 
 _Key = TypeVar("_Key", bound="Hashable")
 
@@ -92,7 +96,7 @@ def advise(  # noqa: PLR0913 - settings with defaults, named by their callers
         return _Advising(trial, on_progress).advise(list(distinct.values()))
 
 
-def choose(gains: Mapping[Index, Mapping[_Key, float]]) -> list[Index]:
+def choose(gains: Mapping[Index, Mapping[_Key, float]], negligible: float = 0.0) -> list[Index]:
     """Choose few indexes so that every statement has one that serves it about as well as its best.
 
     A greedy set cover: again and again the index that serves most statements still waiting; among equals the
@@ -100,6 +104,7 @@ def choose(gains: Mapping[Index, Mapping[_Key, float]]) -> list[Index]:
 
     Args:
         gains: for each index the statements it helps, with their costs under it.
+        negligible: costs that differ by no more than this are about the same.
 
     Example:
         >>> from upshift.sql.index import Index, IndexColumn
@@ -117,7 +122,7 @@ def choose(gains: Mapping[Index, Mapping[_Key, float]]) -> list[Index]:
         index: {
             statement
             for statement, cost in costs.items()
-            if cost <= max(best[statement] * _NEARLY, best[statement] + _A_PAGE)
+            if cost <= max(best[statement] * _NEARLY, best[statement] + negligible)
         }
         for index, costs in gains.items()
     }
@@ -183,7 +188,7 @@ class _Advising:
         with ExitStack() as standing:
             for _ in range(_MAX_ROUNDS):
                 gains = self._try(cases)
-                chosen = choose(gains)
+                chosen = choose(gains, self._trial.negligible)
                 if not chosen:
                     break
                 for index in chosen:
@@ -201,23 +206,24 @@ class _Advising:
         try:
             statement = self._trial.read(sample)
             plan = self._trial.explain(sample)
+            if plan.cost < self._trial.least_cost:
+                return None
+            tables = {name: table for name in statement.tables if (table := self._usable(name, sample))}
         except UnreadableStatementError as error:
             self._skip(sample, "unreadable", str(error))
             return None
         except ExplainRefusedError as error:
             self._skip(sample, "refused", str(error))
             return None
-        if plan.cost < self._trial.least_cost:
-            return None
-        tables = {name: table for name in statement.tables if (table := self._usable(name, sample))}
         targets = {(name.schema, table.name): name for name, table in tables.items()}
         return _Case(sample, targets, propose(statement, tables), plan, plan.cost)
 
     def _usable(self, name: TableName, sample: Sample) -> Table | None:
+        """The table, if it is large enough for an index and can have one."""
         if name not in self._tables:
             self._tables[name] = self._trial.table(name)
         table = self._tables[name]
-        if table is None or 0 <= table.rows < _LEAST_ROWS:
+        if table is None or (0 <= table.rows < _LEAST_ROWS and table.size < _LEAST_BYTES):
             return None
         if table.obstacle:
             self._skip(sample, "not tried", f"{name} {table.obstacle}")

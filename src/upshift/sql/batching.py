@@ -55,10 +55,11 @@ from sqlalchemy.orm.base import PASSIVE_NO_RESULT
 from sqlalchemy.util.concurrency import in_greenlet
 
 from upshift.record import CallSites
+from upshift.sql.claim import claim_names
 from upshift.sql.cohorts import Experience
 from upshift.sql.origin import origin
-from upshift.sql.preload import SessionLoads, Waiting, discard_waiting, is_as_loaded, what_is_wanted
-from upshift.sql.selectin import is_covered, load_related, result_of
+from upshift.sql.preload import SessionLoads, Waiting, come_meanwhile, discard_waiting, is_as_loaded
+from upshift.sql.selectin import BATCH, is_covered, is_loadable, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -73,6 +74,30 @@ logger = logging.getLogger("upshift.sql")
 
 class UncoveredSQLAlchemyWarning(UserWarning):
     """This SQLAlchemy's loaders are not covered by Upshift's contract tests, so batching stays off."""
+
+
+class LateBatchingWarning(UserWarning):
+    """On CPython 3.11 batching was asked for after objects had been loaded, so it stays off."""
+
+
+def _is_possible() -> bool:
+    if not is_covered():
+        warnings.warn(
+            f"batching stays off: SQLAlchemy {sqlalchemy.__version__} is newer than Upshift's contract"
+            " tests cover; lazy loads run as SQLAlchemy runs them",
+            UncoveredSQLAlchemyWarning,
+            stacklevel=3,
+        )
+        return False
+    if not claim_names():
+        warnings.warn(
+            "batching stays off: create the Upshift before the process loads its first objects; on"
+            " CPython 3.11 it would be unsafe after that (from Python 3.12 on any time is right)",
+            LateBatchingWarning,
+            stacklevel=3,
+        )
+        return False
+    return True
 
 
 class Batching:
@@ -103,18 +128,12 @@ class Batching:
             (Session, "do_orm_execute", self._on_execute),
             (Session, "before_flush", self._on_write),
             (Session, "after_transaction_end", self._on_write),
-            (Mapper, "expire", _on_expire),
-            (Mapper, "pickle", _on_pickle),
+            (Mapper, "expire", self._on_expire),
+            (Mapper, "pickle", self._on_pickle),
         )
         self.faults = 0
-        self.active = is_covered()
+        self.active = _is_possible()
         if not self.active:
-            warnings.warn(
-                f"batching stays off: SQLAlchemy {sqlalchemy.__version__} is newer than Upshift's contract"
-                " tests cover; lazy loads run as SQLAlchemy runs them",
-                UncoveredSQLAlchemyWarning,
-                stacklevel=2,
-            )
             return
         for target, name, listener in self._listeners:
             event.listen(target, name, listener, raw=True)
@@ -145,18 +164,19 @@ class Batching:
         if loads is None:
             loads = self._sessions[session] = SessionLoads(self._experience)
         if in_greenlet():
-            return loads.in_turn(lambda: self._answer(loads, execution, state) or execution.invoke_statement())
+            return loads.in_turn(
+                lambda: self._answer(loads, execution, state) or execution.invoke_statement()
+            )
         return self._answer(loads, execution, state)
 
     def _serves(self, execution: ORMExecuteState) -> bool:
-        session = execution.session
-        return not (
-            # In the middle of a flush nobody can say what a value fetched now will be worth later.
-            session._flushing
-            # `immediateload` comes this way too, in the middle of building its parents.
-            or "sa_top_level_orm_context" in execution.execution_options
-            or session.get_bind(**execution.bind_arguments).dialect not in self._dialects
-        )
+        session, options = execution.session, execution.execution_options
+        # `immediateload` comes this way too, in the middle of building its parents.
+        is_lazy = BATCH not in options and "sa_top_level_orm_context" not in options
+        # In the middle of a flush nobody can say what a value fetched now will be worth later.
+        if not is_lazy or session._flushing:
+            return False
+        return session.get_bind(**execution.bind_arguments).dialect in self._dialects
 
     def _answer(
         self, loads: SessionLoads, execution: ORMExecuteState, state: InstanceState[Any]
@@ -180,44 +200,21 @@ class Batching:
         session = execution.session
         path: Any = execution.loader_strategy_path
         relationship: RelationshipProperty[Any] = path.prop
-        waiting = state.callables.get(relationship.key)
-        if isinstance(waiting, Waiting):  # fetched while this task waited for its turn
-            value = waiting.take(state)
-            if value is not PASSIVE_NO_RESULT:
-                return _result(relationship, value)
-        wanted = what_is_wanted(relationship)(state)
-        if state.runid is None or wanted is None or not is_as_loaded(state, relationship.key):
+        value = come_meanwhile(session, state, relationship)
+        if value is PASSIVE_NO_RESULT and is_as_loaded(state, relationship.key) and is_loadable(relationship):
+            walk = loads.walk(relationship, state, lambda: origin(self._call_sites, sys._getframe(4)))
+            value = loads.load(session, state, path, walk, autoflush=execution.load_options._autoflush)
+        if value is PASSIVE_NO_RESULT:
             return None
-        walk = loads.walk(relationship, state, lambda: origin(self._call_sites, sys._getframe(4)))
-        if wanted in walk.absent:
-            return _result(relationship, None)
-        walk.used += 1
-        size = walk.next_size()
-        if size == 1:
-            return None
-        batch = loads.batch(session, state, relationship, walk, size)
-        autoflush = execution.load_options._autoflush
-        values = load_related(session, path, list(batch.values()), autoflush=autoflush)
-        for (want, sibling), value in zip(batch.items(), values, strict=True):
-            if value is None:
-                walk.absent.add(want)
-            if sibling is not state:
-                loads.keep(sibling, relationship.key, value, walk)
-        return _result(relationship, values[0])
+        return result_of(value if relationship.uselist else () if value is None else (value,))
 
+    def _on_expire(self, state: InstanceState[Any], attributes: Iterable[str] | None) -> None:
+        if attributes is not None:  # else SQLAlchemy has removed all loaders itself
+            discard_waiting(state, attributes)
 
-def _on_expire(state: InstanceState[Any], attributes: Iterable[str] | None) -> None:
-    if attributes is not None:  # else SQLAlchemy has removed all loaders itself
-        discard_waiting(state, attributes)
-
-
-def _on_pickle(state: InstanceState[Any], pickled: dict[str, Any]) -> None:
-    loaders = pickled.get("callables")
-    if loaders:
-        pickled["callables"] = {k: v for k, v in loaders.items() if not isinstance(v, Waiting)}
-
-
-def _result(relationship: RelationshipProperty[Any], value: Any) -> Result[Any]:
-    if relationship.uselist:
-        return result_of(value)
-    return result_of(() if value is None else (value,))
+    def _on_pickle(self, _state: InstanceState[Any], pickled: dict[str, Any]) -> None:
+        loaders = pickled.get("callables")
+        if loaders:
+            pickled["callables"] = {
+                key: loader for key, loader in loaders.items() if not isinstance(loader, Waiting)
+            }

@@ -18,6 +18,7 @@ table and columns (`Index.name`), so an index that merely has a similar name is 
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,24 +27,31 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import sqlalchemy as sa
 
 from upshift.errors import DatabaseUnavailableError, IndexAdviceError, UpshiftError
-from upshift.sql.catalog import quoted, sqlite_index_columns
+from upshift.sql.catalog import (
+    TableName,
+    quoted,
+    read_postgres_table,
+    read_sqlite_table,
+    sqlite_index_columns,
+)
 from upshift.sql.engines import connected
 from upshift.sql.explain import first_line
 from upshift.sql.index import NAME_PREFIX, Index
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Iterable, Iterator
 
 _MARK = "upshift: advised and built by `upshift index apply`"
 _LOCK = int.from_bytes(b"upshift!", "big")
 _LOCK_SECONDS = 10.0
 _DUPLICATE = "42P07"  # SQLSTATE duplicate_table, which PostgreSQL also gives for indexes
+_HINTS = {"55P03": " (a transaction of another session was open for too long)"}  # lock_not_available
 _RAW = {"no_parameters": True}
 
-# A build may take hours, so no statement_timeout of the role's may end it. lock_timeout ends the wait for
+# A build may take hours, so no statement_timeout of the role's may end it. The lock_timeout ends the wait for
 # other sessions' long transactions, which hinders nobody but this build.
 _SETTINGS = "SET statement_timeout = 0; SET lock_timeout = '60s'"
+_CLEANING = "SET statement_timeout = 0; SET lock_timeout = '5s'"
 _WATCH_CLIENT = "SET client_connection_check_interval = '1s'"
 
 _STATE = sa.text("""
@@ -73,7 +81,7 @@ class Outcome:
 
     Attributes:
         name: the index's name.
-        did: "built"; "kept", where it was there already; "removed"; or "failed".
+        did: "built"; "kept", where an index that serves as well was there already; "removed"; or "failed".
         reason: why it failed; "" where it did not.
     """
 
@@ -129,45 +137,52 @@ def undo_indexes(engine: sa.Engine, *, on_progress: Callable[[str], None] = lamb
 
 
 @contextmanager
-def _session(engine: sa.Engine) -> Iterator[sa.Connection]:
+def _session(engine: sa.Engine, settings: str) -> Iterator[sa.Connection]:
     """A session of its own on PostgreSQL, which alone builds indexes; it ends with the `with` block."""
     with connected(engine) as connection:
-        connection.detach()  # its settings and its lock must not reach the pool
-        connection.execution_options(isolation_level="AUTOCOMMIT")
-        connection.exec_driver_sql(_SETTINGS, execution_options=_RAW)
-        with suppress(sa.exc.DBAPIError):  # before PostgreSQL 14, or on a system that cannot tell
-            connection.exec_driver_sql(_WATCH_CLIENT, execution_options=_RAW)
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_LOCK))):
-            if time.monotonic() > deadline:
-                raise IndexAdviceError(
-                    "Upshift is building indexes on this database already: let that end first"
-                )
-            time.sleep(0.2)
-        yield connection
+        try:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            connection.exec_driver_sql(settings, execution_options=_RAW)
+            with suppress(sa.exc.DBAPIError):  # before PostgreSQL 14, or on a system that cannot tell
+                connection.exec_driver_sql(_WATCH_CLIENT, execution_options=_RAW)
+            _lock(connection)
+            yield connection
+        finally:
+            connection.invalidate()  # closes it: its settings and its lock must not reach the pool
+
+
+def _lock(connection: sa.Connection) -> None:
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_LOCK))):
+        if time.monotonic() > deadline:
+            raise IndexAdviceError("Upshift is building indexes on this database: let that end first")
+        time.sleep(0.2)
 
 
 def _build_postgres(engine: sa.Engine, index: Index) -> Outcome:
     is_begun = False
     try:
-        with _session(engine) as connection:
-            state = _state(connection, index)
-            if state and state.is_valid:
+        with _session(engine, _SETTINGS) as connection:
+            table = read_postgres_table(connection, TableName(index.table, index.schema))
+            if table and table.has_index(index.columns):
                 return Outcome(index.name, "kept")
+            state = _state(connection, index)
             if state and state.is_building:
                 return Outcome(index.name, "failed", "another session is building it")
-            if state:
+            if state and not state.is_valid:
                 connection.exec_driver_sql(index.undo_sql, execution_options=_RAW)
             is_begun = True
             connection.exec_driver_sql(index.create_sql, execution_options=_RAW)
             _mark(connection, index)
     except sa.exc.DBAPIError as error:
-        if is_begun and getattr(error.orig, "sqlstate", None) != _DUPLICATE:
-            _remove_unfinished(engine, index)
-        return Outcome(index.name, "failed", first_line(error))
-    except (KeyboardInterrupt, DatabaseUnavailableError):
-        if is_begun:
-            _remove_unfinished(engine, index)
+        code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+        hint = _HINTS.get(code or "", "")
+        left = _remove_unfinished(engine, index) if is_begun and code != _DUPLICATE else ""
+        return Outcome(index.name, "failed", first_line(error) + hint + left)
+    except (KeyboardInterrupt, DatabaseUnavailableError) as error:
+        left = _remove_unfinished(engine, index) if is_begun else ""
+        if left:
+            raise IndexAdviceError(f"building was interrupted{left}") from error
         raise
     return Outcome(index.name, "built")
 
@@ -182,17 +197,22 @@ def _mark(connection: sa.Connection, index: Index) -> None:
     connection.exec_driver_sql(f"COMMENT ON INDEX {name} IS '{_MARK}'", execution_options=_RAW)
 
 
-def _remove_unfinished(engine: sa.Engine, index: Index) -> None:
-    """Remove what an interrupted build left, in a new session: it waits until the interrupted one is gone."""
-    with suppress(UpshiftError, sa.exc.DBAPIError), _session(engine) as connection:
-        state = _state(connection, index)
-        if state and not state.is_marked:
-            connection.exec_driver_sql(index.undo_sql, execution_options=_RAW)
+def _remove_unfinished(engine: sa.Engine, index: Index) -> str:
+    """Remove what an interrupted build left, once its session is gone; return what is then left to do."""
+    try:
+        with _session(engine, _CLEANING) as connection:
+            state = _state(connection, index)
+            if state and not state.is_marked:
+                connection.exec_driver_sql(index.undo_sql, execution_options=_RAW)
+    except (UpshiftError, sa.exc.DBAPIError) as error:
+        reason = first_line(error)
+        return f"; {index.name} is unfinished ({reason}): `upshift index apply --undo` removes it later"
+    return ""
 
 
 def _undo_postgres(engine: sa.Engine, on_progress: Callable[[str], None]) -> list[Outcome]:
     outcomes = []
-    with _session(engine) as connection:
+    with _session(engine, _SETTINGS) as connection:
         for schema, name in connection.execute(_OURS).all():
             on_progress(f"removing {name}")
             try:
@@ -206,27 +226,26 @@ def _undo_postgres(engine: sa.Engine, on_progress: Callable[[str], None]) -> lis
 
 
 def _build_sqlite(engine: sa.Engine, index: Index) -> Outcome:
-    query = sa.text("SELECT 1 FROM sqlite_master WHERE type = 'index' AND name = :name")
     try:
         with connected(engine) as connection:
-            if connection.scalar(query, {"name": index.name}):
+            table = read_sqlite_table(_driver(connection), TableName(index.table, index.schema))
+            if table and table.has_index(index.columns):
                 return Outcome(index.name, "kept")
             connection.exec_driver_sql(index.create_sql)
             connection.commit()
-    except sa.exc.DBAPIError as error:
+    except (sa.exc.DBAPIError, sqlite3.Error) as error:
         return Outcome(index.name, "failed", first_line(error))
     return Outcome(index.name, "built")
 
 
+def _driver(connection: sa.Connection) -> sqlite3.Connection:
+    return cast("sqlite3.Connection", connection.connection.driver_connection)
+
+
 def _undo_sqlite(engine: sa.Engine, on_progress: Callable[[str], None]) -> list[Outcome]:
-    query = sa.text("SELECT name, tbl_name FROM sqlite_master WHERE type = 'index' AND name LIKE :pattern")
     outcomes = []
     with connected(engine) as connection:
-        driver = cast("sqlite3.Connection", connection.connection.driver_connection)
-        for name, table in connection.execute(query, {"pattern": NAME_PREFIX + "%"}).all():
-            columns = sqlite_index_columns(driver, name)
-            if not columns or Index("sqlite", table, columns).name != name:
-                continue  # somebody else's, named alike
+        for name in _ours_sqlite(_driver(connection)):
             on_progress(f"removing {name}")
             try:
                 connection.exec_driver_sql(f"DROP INDEX {quoted(name)}")
@@ -236,3 +255,18 @@ def _undo_sqlite(engine: sa.Engine, on_progress: Callable[[str], None]) -> list[
             else:
                 outcomes.append(Outcome(name, "removed"))
     return outcomes
+
+
+def _ours_sqlite(connection: sqlite3.Connection) -> list[str]:
+    """The indexes whose name is the one that follows from their table and columns."""
+    query = "SELECT name, tbl_name FROM sqlite_master WHERE type = 'index' AND name LIKE ?"
+    try:
+        named_alike = connection.execute(query, (NAME_PREFIX + "%",)).fetchall()
+        return [
+            name
+            for name, table in named_alike
+            if (columns := sqlite_index_columns(connection, name))
+            and Index("sqlite", table, columns).name == name
+        ]
+    except sqlite3.Error as error:
+        raise IndexAdviceError(f"the database's indexes cannot be read: {error}") from error

@@ -21,6 +21,7 @@ from sqlalchemy.engine.default import DefaultExecutionContext
 
 from upshift.record import CallSites, LazyLoad, Statement
 from upshift.sql.origin import origin
+from upshift.sql.selectin import BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -85,13 +86,14 @@ class Capture:
             if record is None or self.is_closed:
                 execute(cursor, sql, *arguments)
                 return
-            started = perf_counter()
+            statement = Statement(sql, perf_counter())
             try:
                 execute(cursor, sql, *arguments)
             except BaseException as error:
-                observe(record, Statement(sql, started), cursor, arguments, is_many, error)
+                statement.error = type(error).__name__
                 raise
-            observe(record, Statement(sql, started), cursor, arguments, is_many, None)
+            finally:
+                observe(record, statement, cursor, arguments, is_many)
 
         wrapper.capture = self  # type: ignore[attr-defined]
         wrapper.__wrapped__ = execute  # type: ignore[attr-defined]
@@ -104,7 +106,6 @@ class Capture:
         cursor: Any,
         arguments: tuple[Any, ...],
         is_many: bool,  # noqa: FBT001 - one call site, on the hot path
-        error: BaseException | None,
     ) -> None:
         try:
             statement.execute_seconds = perf_counter() - statement.started
@@ -120,13 +121,12 @@ class Capture:
                 statement.parameters = arguments[0]
             if "_sa_orm_load_options" in context.execution_options:
                 _note_loader(context, statement)
-            if error is not None:
-                statement.error = type(error).__name__
-            elif cursor.description is None:
-                if cursor.rowcount >= 0:
-                    statement.rows = cursor.rowcount
-            else:
+            if statement.error is not None:
+                return
+            if cursor.description is not None:
                 _time_fetches(context, statement)
+            elif cursor.rowcount >= 0:
+                statement.rows = cursor.rowcount
         except Exception:
             self.faults += 1
             if self.faults == 1:
@@ -138,7 +138,7 @@ def _unwrap(dialect: Dialect, name: str) -> None:
 
     One that somebody has wrapped after us stays, and passes calls through.
     """
-    execute = vars(dialect).get(name)
+    execute: Any = vars(dialect).get(name)
     while isinstance(capture := getattr(execute, "capture", None), Capture) and capture.is_closed:
         execute = execute.__wrapped__
         if getattr(execute, "__func__", None) is getattr(type(dialect), name):
@@ -148,13 +148,14 @@ def _unwrap(dialect: Dialect, name: str) -> None:
 
 
 def _note_loader(context: Any, statement: Statement) -> None:
-    """Note whether a relationship loader sent the statement: a lazy one for one object, an eager one for many."""
+    """Note the relationship loader that sent the statement: lazy for one object, eager for many."""
     compile_options = getattr(context.invoked_statement, "_compile_options", None)
     path = getattr(compile_options, "_current_path", None)
     if not path:
         return
-    state = context.execution_options["_sa_orm_load_options"]._lazy_loaded_from
-    if state is None:
+    options = context.execution_options
+    state = options["_sa_orm_load_options"]._lazy_loaded_from
+    if state is None or BATCH in options:
         statement.is_eager = True
     else:
         relationship = path.prop

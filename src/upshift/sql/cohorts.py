@@ -50,8 +50,8 @@ class Experience:
     def learn(self, place: Hashable, used: int) -> None:
         """Remember that a walk read `used` values.
 
-        Growing takes one lesson, shrinking one step a lesson: a page that is read whole nine times of ten keeps
-        its single statement.
+        Growing takes one lesson, shrinking one step a lesson: a page that is read whole nine times of ten
+        keeps its single statement.
         """
         level = min(bisect_left(SCHEDULE, used), len(SCHEDULE) - 1)
         known = self._levels.pop(place, 0)
@@ -69,11 +69,10 @@ class Walk:
         mates: states of the cohort that have not been looked at yet.
         look: the look at the session that `mates` came from; 0 before the first.
         waiting: states that hold a value fetched ahead.
-        absent: identities that the database was asked for and did not have.
         is_over: whether the session has written since; what was fetched for the walk is out of date.
     """
 
-    __slots__ = ("_level", "absent", "is_over", "look", "mates", "place", "used", "waiting")
+    __slots__ = ("_level", "is_over", "look", "mates", "place", "used", "waiting")
 
     def __init__(self, place: Hashable, level: int) -> None:
         self.place = place
@@ -81,7 +80,6 @@ class Walk:
         self.mates: list[InstanceState[Any]] = []
         self.look = 0
         self.waiting: WeakSet[InstanceState[Any]] = WeakSet()
-        self.absent: set[Hashable] = set()
         self.is_over = False
         self._level = level
 

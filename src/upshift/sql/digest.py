@@ -75,18 +75,6 @@ def _replace(match: re.Match[str]) -> str:
     return " " if kind == "space" else match.group()
 
 
-def digest_of(sql: str) -> Digest:
-    """Return the digest of a statement; `Digests` spares reading the same text again.
-
-    Example:
-        >>> digest_of("SELECT 1") == digest_of("SELECT 2")
-        True
-    """
-    text = normalise(sql)
-    identifier = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    return Digest(identifier, text[:MAX_DIGEST_CHARACTERS])
-
-
 class Digests:
     """Digests by statement text, remembered for at most `MAX_TEXTS` texts and `MAX_CHARACTERS`.
 
@@ -104,7 +92,9 @@ class Digests:
         """Return the digest of a statement."""
         digest = self._by_text.get(sql)
         if digest is None:
-            digest = digest_of(sql)
+            text = normalise(sql)
+            identifier = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+            digest = Digest(identifier, text[:MAX_DIGEST_CHARACTERS])
             if len(self._by_text) >= MAX_TEXTS or self._characters + len(sql) > MAX_CHARACTERS:
                 # Whatever is hot comes back at once; an LRU would cost every hit to spare a rare refill.
                 self._by_text.clear()

@@ -16,6 +16,7 @@ from sqlalchemy.orm.interfaces import MANYTOONE
 from sqlalchemy.util import await_only
 
 from upshift.sql.cohorts import Cohorts, Experience, Walk
+from upshift.sql.selectin import load_related
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
@@ -53,23 +54,20 @@ class Waiting:
         return lazy(state, passive)
 
     def take(self, state: InstanceState[Any]) -> Any:
-        """Return the value, or `PASSIVE_NO_RESULT` if it no longer holds for this object. It waits no more."""
+        """Return the value, or `PASSIVE_NO_RESULT` if it does not hold for this object. It waits no more."""
         state.callables.pop(self.key, None)
+        session = state.session
+        if session is None or state.session_id != self.session_id:
+            return PASSIVE_NO_RESULT
         self.walk.waiting.discard(state)
         value, self.value = self.value, PASSIVE_NO_RESULT
-        if not self._holds(state, value):
+        if state.modified or (session.autoflush and not session._is_clean()):
+            return PASSIVE_NO_RESULT
+        objects = value if isinstance(value, list) else () if value is None else (value,)
+        if any(instance_state(one).session_id != self.session_id for one in objects):
             return PASSIVE_NO_RESULT
         self.walk.used += 1
         return value
-
-    def _holds(self, state: InstanceState[Any], value: Any) -> bool:
-        session = state.session
-        if session is None or state.session_id != self.session_id or state.modified:
-            return False
-        if session.autoflush and not session._is_clean():
-            return False
-        objects = value if isinstance(value, list) else () if value is None else (value,)
-        return all(instance_state(one).session_id == self.session_id for one in objects)
 
     def discard(self, state: InstanceState[Any]) -> None:
         """Throw the value away, also for copies of this loader that another session's objects may hold."""
@@ -116,7 +114,7 @@ class SessionLoads:
         state: InstanceState[Any],
         place: Callable[[], Hashable],
     ) -> Walk:
-        """Return the walk along the objects that were loaded with this one, opening it where there is none."""
+        """Return the walk along the objects that were loaded with this one, opening it if there is none."""
         self._cohorts.count_loads(1)
         key = (relationship, state.runid, state.load_path.path)
         walk = self._walks.get(key)
@@ -127,24 +125,51 @@ class SessionLoads:
             walk = self._walks[key] = Walk(where, self._experience.first_level(where))
         return walk
 
-    def batch(
-        self,
-        session: Session,
-        state: InstanceState[Any],
-        relationship: RelationshipProperty[Any],
-        walk: Walk,
-        size: int,
-    ) -> dict[Hashable, InstanceState[Any]]:
-        """Return the states to load for by what each wants: the asking one, then others as they were loaded.
+    def load(
+        self, session: Session, state: InstanceState[Any], path: Any, walk: Walk, *, autoflush: bool
+    ) -> Any:
+        """Load the next batch of a walk and let the siblings' values wait.
 
-        The others are siblings for which lazy loads would send statements. Of those that share a
-        many-to-one's object one is enough: the others find it in the session.
+        Args:
+            session: the session.
+            state: the object whose attribute is being read.
+            path: the loader path of its lazy load.
+            walk: the walk that it is on.
+            autoflush: flush the session first if it is set to.
+
+        Returns:
+            The value for `state`, or `PASSIVE_NO_RESULT` where a plain lazy load is as good.
         """
+        walk.used += 1
+        batch = self._batch(session, state, path.prop, walk)
+        if not batch:
+            return PASSIVE_NO_RESULT
+        values = load_related(session, path, [states[0] for states in batch], autoflush=autoflush)
+        for states, value in zip(batch, values, strict=True):
+            # Who wants the same as the first finds it in the session, unless it does not exist.
+            for each in states if value is None else states[:1]:
+                if each is not state:
+                    self._keep(each, path.prop.key, value, walk)
+        return values[0]
+
+    def _batch(
+        self, session: Session, state: InstanceState[Any], relationship: RelationshipProperty[Any], walk: Walk
+    ) -> list[list[InstanceState[Any]]]:
+        """Return the states to load for: the asking one, then siblings in the order they were loaded.
+
+        Siblings are those for which lazy loads would send statements. They are grouped by what they want: of
+        those that share a many-to-one's object, the first speaks for all. A batch for one object is empty
+        while the walk has not shown that more are wanted.
+        """
+        size = walk.next_size()
         run = state.runid
         assert run is not None  # an object without a run was not loaded, and leads no walk
         objects = session.identity_map
-        wanted_by = what_is_wanted(relationship)
-        batch = {wanted_by(state): state}
+        wanted_by = _what_is_wanted(relationship)
+        asked = wanted_by(state)
+        if size == 1 or asked is None:
+            return []
+        batch = {asked: [state]}
         is_served = {state.class_: True}
         while len(batch) < size:
             if not walk.mates:
@@ -152,18 +177,20 @@ class SessionLoads:
                 if not walk.mates:
                     break
             mate = walk.mates.pop()
-            if mate.runid != run or mate.session_id != state.session_id or not _has_same_options(mate, state):
+            if mate is state or mate.runid != run or not _has_same_origin(mate, state):
                 continue
             if mate.class_ not in is_served:
                 # A query for a base class brings subclasses, which may know something else by this name.
                 is_served[mate.class_] = mate.mapper.relationships.get(relationship.key) is relationship
             if is_served[mate.class_] and is_as_loaded(mate, relationship.key):
                 want = wanted_by(mate)
-                if want is not None and cast("Any", want) not in objects and want not in walk.absent:
-                    batch.setdefault(want, mate)
-        return batch
+                if want in batch:
+                    batch[want].append(mate)
+                elif want is not None and cast("Any", want) not in objects:
+                    batch[want] = [mate]
+        return list(batch.values())
 
-    def keep(self, state: InstanceState[Any], key: str, value: Any, walk: Walk) -> None:
+    def _keep(self, state: InstanceState[Any], key: str, value: Any, walk: Walk) -> None:
         """Let a value wait in an object, unless it is out of date or something has filled the attribute."""
         if walk.is_over or key in state.dict or key in state.callables:
             return
@@ -201,20 +228,37 @@ def discard_waiting(state: InstanceState[Any], keys: Iterable[str]) -> None:
             loader.discard(state)
 
 
+def come_meanwhile(
+    session: Session, state: InstanceState[Any], relationship: RelationshipProperty[Any]
+) -> Any:
+    """Return a value that came while its lazy load waited for its turn, or `PASSIVE_NO_RESULT`."""
+    waiting = state.callables.get(relationship.key)
+    if isinstance(waiting, Waiting):
+        return waiting.take(state)
+    wanted: Any = None if state.modified else _what_is_wanted(relationship)(state)
+    found = session.identity_map.get(wanted)
+    if isinstance(found, relationship.mapper.class_) and not instance_state(found).expired:
+        return found
+    return PASSIVE_NO_RESULT
+
+
 def is_as_loaded(state: InstanceState[Any], key: str) -> bool:
-    """Tell whether an object is as its query left it, and this attribute of it unread."""
+    """Tell whether an object is as its query left it, and this attribute of it unread.
+
+    Some of its columns may be expired; those of a subclass are when the query was for the base class.
+    """
     return not (
         key in state.dict
         or state.modified
         or state.expired
-        or state.expired_attributes
         or key in state.callables
+        or state.runid is None
         or state.key is None
         or state.key[2] is not None  # a sharded session keeps the shard here
     )
 
 
-def what_is_wanted(relationship: RelationshipProperty[Any]) -> Callable[[InstanceState[Any]], Hashable]:
+def _what_is_wanted(relationship: RelationshipProperty[Any]) -> Callable[[InstanceState[Any]], Hashable]:
     """Return what names the thing that a lazy load of an object's relationship would ask the database for.
 
     For a simple many-to-one that is the identity of its object, or None where the key is NULL or not loaded
@@ -234,8 +278,10 @@ def what_is_wanted(relationship: RelationshipProperty[Any]) -> Callable[[Instanc
     return identity
 
 
-def _has_same_options(state: InstanceState[Any], other: InstanceState[Any]) -> bool:
-    """Tell whether two objects of one query came from the same part of it."""
-    return state.load_options is other.load_options and (
-        state.load_path is other.load_path or state.load_path == other.load_path
+def _has_same_origin(state: InstanceState[Any], other: InstanceState[Any]) -> bool:
+    """Tell whether two objects of one query came from the same part of it, and are in one session still."""
+    return (
+        state.session_id == other.session_id
+        and state.load_options is other.load_options
+        and (state.load_path is other.load_path or state.load_path == other.load_path)
     )

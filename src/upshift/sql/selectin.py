@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 COVERED_VERSIONS = ("2.0", "2.1")
 """Minor versions on which `tests/contract` runs."""
 
+BATCH = "upshift_batch"
+"""The execution option that marks a batched load."""
+
 _STRATEGY = (("lazy", "selectin"),)
 _LOADER: Any = getattr(strategies, "_SelectInLoader", None) or getattr(strategies, "SelectInLoader", None)
 _PARAMETERS = (
@@ -61,6 +64,16 @@ def is_covered() -> bool:
         and _LOADER is not None
         and tuple(inspect.signature(_LOADER._load_for_path).parameters) == _PARAMETERS
     )
+
+
+def is_loadable(relationship: RelationshipProperty[Any]) -> bool:
+    """Tell whether the loader finds what a lazy load finds.
+
+    It does not on SQLAlchemy 2.0 where the target is read from a polymorphic subquery, as in concrete
+    inheritance: it selects from that subquery and from the table, and joins them by no condition.
+    """
+    polymorphic = relationship.mapper.with_polymorphic
+    return polymorphic is None or polymorphic[1] is None
 
 
 class _Slot:
@@ -113,11 +126,18 @@ def load_related(
         autoflush: flush the session first if it is set to.
 
     Returns:
-        For each state, in order, what a lazy load would have returned: an object or None, or a list of objects.
+        For each state, in order, what a lazy load would return: an object or None, or a list of objects.
     """
     relationship: RelationshipProperty[Any] = path.prop
     loader: Any = relationship._get_strategy(_STRATEGY)
     slots = [_Slot(state) for state in states]
+    load_options = QueryContext.default_load_options + {
+        # As a lazy load does: objects that are in the session already are not eagerly completed.
+        "_invoke_all_eagers": False,
+        "_autoflush": autoflush,
+        # `do_orm_execute` hooks that treat lazy loads in some way shall treat this one so.
+        "_lazy_loaded_from": states[0],
+    }
     loader._load_for_path(
         _Context(session, states[0].load_options),
         path.parent,
@@ -126,11 +146,7 @@ def load_related(
         loader.entity,
         None,
         None,
-        # As a lazy load does: objects that are in the session already are not eagerly completed.
-        immutabledict(
-            _sa_orm_load_options=QueryContext.default_load_options
-            + {"_invoke_all_eagers": False, "_autoflush": autoflush}
-        ),
+        immutabledict({"_sa_orm_load_options": load_options, BATCH: True}),
     )
     if relationship.uselist:
         # A lazy load gives each object once, though a secondary table may name it twice.

@@ -9,16 +9,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from upshift.errors import MissingExtraError, UpshiftError
+from sqlglot import exp, parse
+from sqlglot.optimizer.normalize_identifiers import normalize_identifiers
+from sqlglot.optimizer.scope import Scope, traverse_scope
+
+from upshift.errors import UpshiftError
 from upshift.sql.catalog import TableName
 from upshift.sql.placeholders import name_placeholders
-
-try:
-    from sqlglot import exp, parse
-    from sqlglot.optimizer.normalize_identifiers import normalize_identifiers
-    from sqlglot.optimizer.scope import Scope, traverse_scope
-except ModuleNotFoundError as error:
-    raise MissingExtraError("index advice", "find") from error
 
 if TYPE_CHECKING:
     from upshift.sql.index import DialectName
@@ -120,7 +117,9 @@ def _as_select(change: exp.Update | exp.Delete) -> exp.Select:
     for key, value in change.args.items():
         if isinstance(value, exp.Where | exp.With):
             select.set(key, value.copy())
-        others = [value.this] if isinstance(value, exp.From) else (value or []) if key == "using" else []
-        for other in others:
-            select = select.join(other, join_type="cross")
+        elif isinstance(value, exp.From):
+            select = select.join(value.this, join_type="cross")
+        elif key == "using" and value:
+            for other in value if isinstance(value, list) else [value]:  # older sqlglot has but one
+                select = select.join(other, join_type="cross")
     return select

@@ -25,7 +25,7 @@ import sqlalchemy as sa
 from upshift.errors import IndexAdviceError
 from upshift.sql.catalog import quoted, read_postgres_table
 from upshift.sql.engines import connected
-from upshift.sql.explain import explain_postgres, first_line
+from upshift.sql.explain import ExplainRefusedError, explain_postgres, first_line
 from upshift.sql.placeholders import number
 from upshift.sql.statement import read_statement
 
@@ -60,6 +60,8 @@ class Trial(Protocol):
     unit: Unit
     least_cost: float
     """Statements that cost less than this are fast enough as they are."""
+    negligible: float
+    """Costs that differ by no more than this are about the same."""
 
     def read(self, sample: Sample) -> Statement:
         """Understand a captured statement; raises UnreadableStatementError."""
@@ -68,7 +70,7 @@ class Trial(Protocol):
         """Plan a captured statement as things stand; raises ExplainRefusedError."""
 
     def table(self, name: TableName) -> Table | None:
-        """Describe a table, or return None where there is none."""
+        """Describe a table, or return None where there is none; raises ExplainRefusedError."""
 
     def enclose(self, name: TableName, table: Table) -> str:
         """Make a table ready for indexes; return why that cannot be done, or ""."""
@@ -110,6 +112,7 @@ class _PostgresTrial:
     dialect: DialectName = "postgresql"
     unit: Unit = "planner cost"
     least_cost = 50.0  # a sequential scan of a thousand narrow rows costs about 20
+    negligible = 4.0  # random_page_cost: one page, read at random
 
     def __init__(
         self,
@@ -132,7 +135,13 @@ class _PostgresTrial:
         return explain_postgres(self._connection, number(sample, self._paramstyle))
 
     def table(self, name: TableName) -> Table | None:
-        return read_postgres_table(self._connection, name)
+        try:
+            with self._connection.begin_nested():
+                return read_postgres_table(self._connection, name)
+        except sa.exc.DBAPIError as error:
+            if error.connection_invalidated:
+                raise
+            raise ExplainRefusedError(first_line(error)) from error
 
     def enclose(self, name: TableName, table: Table) -> str:
         if self.how == "transaction":

@@ -14,11 +14,12 @@ import re
 import sqlite3
 import tempfile
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from upshift.errors import IndexAdviceError
-from upshift.sql.catalog import read_sqlite_table
+from upshift.sql.catalog import quoted, read_sqlite_table
 from upshift.sql.engines import connected
 from upshift.sql.explain import MAX_LINES, ExplainRefusedError, Plan
 from upshift.sql.statement import read_statement
@@ -61,6 +62,8 @@ def sqlite_trial(
                 raise IndexAdviceError("index advice on SQLite needs Python's own sqlite3 driver")
             _copy(source, path, max_copy_bytes, on_progress)
         with closing(sqlite3.connect(path, isolation_level=None)) as copy:
+            copy.execute("PRAGMA journal_mode = MEMORY")  # nobody needs the copy after a crash
+            copy.execute("PRAGMA synchronous = OFF")
             yield _SqliteTrial(copy)
 
 
@@ -85,6 +88,7 @@ class _SqliteTrial:
     how: How = "copy"
     unit: Unit = "steps"
     least_cost = 5_000.0  # a scan of a thousand rows takes about that many steps
+    negligible = 1_000.0
 
     def __init__(self, copy: sqlite3.Connection) -> None:
         self._copy = copy
@@ -94,7 +98,11 @@ class _SqliteTrial:
         return read_statement(sample.sql, self.dialect)
 
     def table(self, name: TableName) -> Table | None:
-        return read_sqlite_table(self._copy, name)
+        table = read_sqlite_table(self._copy, name)
+        if table is None or table.obstacle:
+            return table
+        query = f"SELECT count(*) FROM {quoted(table.name)}"  # noqa: S608 - a name cannot be bound
+        return replace(table, rows=self._copy.execute(query).fetchone()[0])
 
     def enclose(self, name: TableName, table: Table) -> str:
         del name, table  # the copy holds them all

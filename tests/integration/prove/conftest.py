@@ -36,9 +36,10 @@ class Pids:
     def running(self):
         return [pid for pid in self.all() if self._runs(pid)]
 
-    def wait_for(self, count, seconds=20):
+    def wait_for(self, count, *, by=None, seconds=20):
         until = time.monotonic() + seconds
         while len(self.all()) < count:
+            assert by is None or by.poll() is None, f"it ended with {by.returncode}"
             assert time.monotonic() < until, f"only {len(self.all())} of {count} processes started"
             time.sleep(0.02)
 

@@ -34,7 +34,7 @@ async def test_each_block_has_a_sample_of_every_scenario_from_both_base_servers_
     taken = {(sample.scenario, sample.block, sample.arm) for sample in comparison.samples}
     assert taken == {(name, block, arm) for name in ("one", "two") for block in (0, 1) for arm in Arm}
     assert len(comparison.samples) == 12
-    assert {sample.requests for sample in comparison.samples} == {21}  # three rounds of seven
+    assert {sample.requests for sample in comparison.samples} == {20}  # in rounds of 6, 7 and 7
     assert all(sample.cpu_seconds > 0 and 0 < sample.p50 <= sample.p95 for sample in comparison.samples)
     assert [result.name for result in comparison.scenarios] == ["one", "two"]
     assert len(pids.all()) == 2 + 2 * 3  # each variant is tried once, then every sample is a process
@@ -60,12 +60,21 @@ async def test_the_minimum_is_sent_however_long_it_takes(tiny):
 
 async def test_cpu_spent_in_a_process_that_is_counted_as_well_is_the_requests(tiny):
     async with serve(tiny("database", work=100_000)) as database:
-        asks_it = tiny(upstream=database.url)
+        asks_it = tiny(upstream=database.url.rpartition(":")[2])
         own = await compare_async(asks_it, asks_it, PATH, SMALL)
         counting = replace(SMALL, count_cpu_of=[database.pid])
         with_database = await compare_async(asks_it, asks_it, PATH, counting)
     cost = [found.scenarios[0].results["cpu_per_request"].head for found in (own, with_database)]
     assert cost[1] > 2 * cost[0]
+
+
+async def test_rounds_together_send_each_request_in_its_turn(tiny, tmp_path):
+    requests = [Request(path=f"/{number}") for number in range(10)]
+    design = Design(pairs=1, requests=10, min_requests=10, warmup=0, rounds=3, connections=1)
+    head = tiny("head", paths=tmp_path / "paths")
+    await compare_async(tiny("base"), head, [Scenario("ten", requests)], design)
+    tried_and_measured = (tmp_path / "paths").read_text().split()
+    assert tried_and_measured == [request.path for request in requests] * 2
 
 
 async def test_progress_goes_from_nothing_to_all(tiny):
@@ -153,7 +162,7 @@ class TestInterrupted:
             "compare(variant, variant, [Scenario('/', [Request(path='/')])], Design(pairs=50, requests=8))"
         )
         with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as owner:
-            pids.wait_for(4)
+            pids.wait_for(4, by=owner)
             owner.send_signal(number)
             _, errors = owner.communicate(timeout=20)
             assert owner.returncode == -number

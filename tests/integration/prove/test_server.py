@@ -146,7 +146,7 @@ class TestStops:
             "asyncio.run(main())"
         )
         with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as owner:
-            pids.wait_for(2)
+            pids.wait_for(2, by=owner)
             owner.send_signal(number)
             assert owner.wait(10) != 0
         pids.wait_until_gone()

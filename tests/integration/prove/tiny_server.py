@@ -5,8 +5,9 @@ delay=S       seconds each request sleeps
 status=N      status of every answer
 warming=N     how many requests are answered 503 before the first that is not
 die_after=N   requests after which the process ends with status 3
-upstream=URL  asked once for every request
+upstream=PORT asked once for every request
 pids=FILE     where this process, and its child, write their ids
+paths=FILE    where the path of every request is written
 child=1       fork a child that ignores SIGTERM
 deaf=1        ignore SIGTERM
 say=TEXT      printed to standard error at the start
@@ -15,6 +16,7 @@ say=TEXT      printed to standard error at the start
 import itertools
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -29,7 +31,9 @@ class Handler(StreamRequestHandler):
     disable_nagle_algorithm = True
 
     def handle(self):
-        while self.rfile.readline():
+        while line := self.rfile.readline():
+            if "paths" in OPTIONS:
+                append("paths", line.split()[1].decode())
             while self.rfile.readline().strip():
                 pass
             self.wfile.write(answer(next(NUMBER)))
@@ -51,9 +55,9 @@ def answer(number):
         pass
     time.sleep(float(OPTIONS.get("delay", 0)))
     if "upstream" in OPTIONS:
-        from urllib.request import urlopen
-
-        urlopen(OPTIONS["upstream"]).read()
+        with socket.create_connection(("127.0.0.1", int(OPTIONS["upstream"]))) as upstream:
+            upstream.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            upstream.recv(1024)
     warm = number > int(OPTIONS.get("warming", 0))
     status = int(OPTIONS.get("status", 200)) if warm else 503
     body = f"{Path.cwd()} {os.environ.get('FLAVOUR')}"
@@ -65,10 +69,14 @@ def say(text):
     sys.stderr.flush()
 
 
+def append(option, line):
+    with Path(OPTIONS[option]).open("a") as file:
+        file.write(f"{line}\n")
+
+
 def write_pid():
     if "pids" in OPTIONS:
-        with Path(OPTIONS["pids"]).open("a") as file:
-            file.write(f"{os.getpid()}\n")
+        append("pids", os.getpid())
 
 
 say(OPTIONS.get("say", ""))

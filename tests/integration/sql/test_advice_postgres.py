@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
 
 from upshift.errors import DatabaseUnavailableError
 from upshift.sql.advice import AdviceReport
@@ -36,13 +37,16 @@ def relations(engine: sa.Engine) -> list[tuple[Any, ...]]:
 
 
 FEED = "SELECT * FROM event WHERE tenant = %(t)s AND kind = %(k)s ORDER BY ts DESC LIMIT %(n)s"
-FEED_VALUES = {"t": 7, "k": "kind 3", "n": 10}
+FEED_VALUES = {"t": 3, "k": "kind 3", "n": 10}
 
 
 class TestAdvised:
     def test_equalities_and_order_in_one_index(self, shop):
         (advice,) = advise(shop, [Sample(FEED, FEED_VALUES)]).advices
-        assert [column.name for column in advice.columns] in (["tenant", "kind", "ts"], ["tenant", "kind"])
+        assert [column.name for column in advice.columns] in (
+            ["tenant", "kind", "ts"],
+            ["kind", "tenant", "ts"],
+        )
         assert advice.cost_after <= advice.cost_before / 2
         assert advice.name in "".join(advice.served[0].plan_after)
         assert "Seq Scan on event" in "".join(advice.served[0].plan_before)
@@ -117,6 +121,16 @@ class TestAdvised:
         assert (advice.verified, advice.index.schema) == ("transaction", "depot")
         assert advice.create_sql.endswith("ON depot.stock (product)")
 
+    def test_on_a_table_whose_statistics_are_old(self, postgres_database):
+        engine = sa.create_engine(postgres_database, poolclass=NullPool)
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("CREATE TABLE grown (a int, b text) WITH (autovacuum_enabled = off)")
+            connection.exec_driver_sql("VACUUM ANALYZE grown")
+            connection.exec_driver_sql(
+                "INSERT INTO grown SELECT i, repeat('x', 99) FROM generate_series(1, 9999) i"
+            )
+        assert advised(engine, "SELECT * FROM grown WHERE a = 5") == ["grown(a)"]
+
     def test_though_the_search_path_names_temporary_tables_last(self, shop):
         with shop.connect() as connection:
             connection.exec_driver_sql("ALTER ROLE postgres SET search_path = public, pg_temp")
@@ -153,7 +167,9 @@ class TestNotAdvised:
 
 
 class TestSkipped:
-    @pytest.mark.parametrize("sql", ["COMMIT", "CREATE TABLE x (a int)", "INSERT INTO tiny VALUES (0)", "SELEC 1"])
+    @pytest.mark.parametrize(
+        "sql", ["COMMIT", "CREATE TABLE x (a int)", "INSERT INTO tiny VALUES (0)", "SELEC 1"]
+    )
     def test_what_is_no_query_is_unreadable(self, shop, sql):
         assert skipped(shop, sql)[0] == "unreadable"
 
@@ -178,7 +194,9 @@ class TestSkipped:
         assert kind == "not tried"
         assert reason.startswith("depot.stock: the statement names it with its schema")
 
-    @pytest.mark.parametrize(("sql", "what"), [("busy WHERE kind = 'x'", "view"), ("parted WHERE owner = 1", "partition")])
+    @pytest.mark.parametrize(
+        ("sql", "what"), [("busy WHERE kind = 'x'", "view"), ("parted WHERE owner = 1", "partition")]
+    )
     def test_what_is_no_plain_table_is_not_tried(self, shop, sql, what):
         kind, reason = skipped(shop, f"SELECT * FROM {sql}")
         assert kind == "not tried"
@@ -196,7 +214,10 @@ class TestSkipped:
 
     def test_a_table_that_may_be_read_only_in_part_is_not_copied(self, clerk):
         kind, reason = skipped(clerk, "SELECT id FROM customer WHERE email = 'x'")
-        assert (kind, reason) == ("not tried", "customer: it could not be copied: permission denied for table customer")
+        assert (kind, reason) == (
+            "not tried",
+            "customer: it could not be copied: permission denied for table customer",
+        )
 
     def test_without_the_right_to_temporary_tables_nothing_is_tried(self, shop, clerk):
         with shop.connect() as connection:
@@ -239,7 +260,10 @@ class TestTheDatabaseStaysAsItIs:
 
     def test_for_the_sessions_of_a_pool_too(self, shop):
         pooled = sa.create_engine(shop.url, pool_size=1, max_overflow=0)
-        query = "SELECT current_setting('search_path'), current_setting('lock_timeout'), to_regclass('pg_temp.event')"
+        query = """
+            SELECT current_setting('search_path'), current_setting('lock_timeout'),
+                   to_regclass('pg_temp.event')
+        """
         with pooled.connect() as connection:
             before = connection.exec_driver_sql(query).one()
         assert advise(pooled, [Sample(FEED, FEED_VALUES)]).advices
@@ -327,5 +351,7 @@ def test_several_threads_are_advised_at_once(shop):
 
 
 def test_no_plan_holds_a_value_of_a_parameter(shop):
-    (advice,) = advise(shop, [Sample("SELECT * FROM event WHERE kind = %(k)s AND tenant = 3", {"k": "kind 5"})]).advices
+    (advice,) = advise(
+        shop, [Sample("SELECT * FROM event WHERE kind = %(k)s AND tenant = 3", {"k": "kind 5"})]
+    ).advices
     assert "kind 5" not in str(advice.to_dict())

@@ -186,12 +186,12 @@ class TestVerdict:
 class TestErrorRates:
     """Simulated comparisons, with fixed seeds: these figures are counted, not timed."""
 
-    @pytest.mark.parametrize("blocks", [5, 20])
-    def test_at_most_one_in_twenty_equal_programs_gets_a_verdict(self, blocks):
-        found = verdicts(blocks, effect=1.0, comparisons=1_000)
-        assert found.count(Verdict.INCONCLUSIVE) >= 950
+    @pytest.mark.parametrize(("blocks", "comparisons"), [(5, 1_000), (20, 300)])
+    def test_at_most_one_in_twenty_equal_programs_gets_a_verdict(self, blocks, comparisons):
+        found = verdicts(blocks, effect=1.0, comparisons=comparisons)
+        assert found.count(Verdict.INCONCLUSIVE) >= 0.95 * comparisons
 
     @pytest.mark.parametrize(("effect", "verdict"), [(1.1, Verdict.SLOWER), (1 / 1.1, Verdict.FASTER)])
     def test_ten_percent_more_or_less_is_found_by_twenty_pairs(self, effect, verdict):
-        found = verdicts(20, effect=effect, comparisons=200)
-        assert found.count(verdict) >= 160
+        found = verdicts(20, effect=effect, comparisons=150)
+        assert found.count(verdict) >= 0.8 * 150

@@ -41,7 +41,7 @@ class Base(DeclarativeBase):
 class Owned:
     """A row of one of two tenants."""
 
-    tenant: Mapped[int]
+    tenant: Mapped[int] = mapped_column()
     is_deleted: Mapped[bool] = mapped_column(default=False)
 
 
@@ -53,6 +53,10 @@ class Shop(Base):
     write_only: WriteOnlyMapped[Product] = relationship(viewonly=True)
     raising: Mapped[list[Product]] = relationship(viewonly=True, lazy="raise")
     raising_on_sql: Mapped[list[Product]] = relationship(viewonly=True, lazy="raise_on_sql")
+
+
+class EagerShop(Base):
+    __table__ = Shop.__table__
     selected: Mapped[list[Product]] = relationship(viewonly=True, lazy="selectin", order_by="Product.id")
     immediate: Mapped[list[Product]] = relationship(viewonly=True, lazy="immediate", order_by="Product.id")
 
@@ -273,11 +277,9 @@ class TestNestedOptions:
         assert ran.batched == ran.lazy
 
     def test_lazyload_of_an_eager_relationship(self, both):
-        option = lazyload(Shop.selected)
-        ran = both(
-            lambda s: [[p.id for p in shop.selected] for shop in s.scalars(SHOPS.options(option))], times=2
-        )
-        assert ran.counts[1] == 3  # `immediate` is eager too
+        shops = select(EagerShop).options(lazyload(EagerShop.selected)).order_by(EagerShop.id)
+        ran = both(lambda s: [[p.id for p in shop.selected] for shop in s.scalars(shops)], times=2)
+        assert ran.counts == (41, 22)  # `immediate` sends one for each, as it always does
 
     def test_deferred_foreign_key(self, both):
         products = PRODUCTS.options(defer(Product.brand_id))
@@ -365,7 +367,10 @@ class TestWhatIsNotLazy:
         assert ran.batched == ran.lazy
 
     def test_enable_eagerloads_off(self, both):
-        both(lambda s: [[p.id for p in x.selected] for x in s.query(Shop).enable_eagerloads(False)], times=2)
+        both(
+            lambda s: [[p.id for p in x.selected] for x in s.query(EagerShop).enable_eagerloads(False)],
+            times=2,
+        )
 
     def test_noload(self, engine, batching):
         with warnings.catch_warnings():

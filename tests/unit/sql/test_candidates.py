@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -200,7 +202,10 @@ def test_the_rows_that_an_update_or_delete_changes_are_looked_up():
 
 
 def test_conditions_inside_common_table_expressions_and_unions_count():
-    sql = "WITH a AS (SELECT * FROM event WHERE tenant = 1 UNION ALL SELECT * FROM event WHERE kind = 'x') SELECT * FROM a"
+    sql = (
+        "WITH a AS (SELECT * FROM event WHERE tenant = 1 UNION ALL SELECT * FROM event WHERE kind = 'x') "
+        "SELECT * FROM a"
+    )
     assert candidates(sql) == ["event(tenant)", "event(kind)"]
 
 
@@ -231,8 +236,14 @@ def test_sqlite_finds_tables_and_columns_in_any_case():
 
 
 WORDS = st.sampled_from(
-    "tenant kind ts price name active event e2 item order_id SELECT FROM WHERE AND OR NOT IN BETWEEN LIKE IS NULL "
-    "ORDER BY LIMIT DESC GROUP = < > <= ( ) , . * $1 $2 'x%' 1 JOIN ON LEFT UNION WITH AS EXISTS DISTINCT || + ::int".split()
+    re.split(
+        r"\s+",
+        """
+        tenant kind ts price name active event e2 item order_id $1 $2 'x%' 1 = < > <= ( ) , . * || + ::int
+        SELECT FROM WHERE AND OR NOT IN BETWEEN LIKE IS NULL ORDER BY LIMIT DESC GROUP JOIN ON LEFT UNION
+        WITH AS EXISTS DISTINCT
+        """.strip(),
+    )
 )
 
 

@@ -65,7 +65,7 @@ def test_an_asynchronous_database_in_memory_has_none():
 
 def test_a_refused_connection_says_where_without_the_password(unused_tcp_port):
     engine = engine_for(f"postgresql://ann:secret@127.0.0.1:{unused_tcp_port}/shop")
-    with pytest.raises(DatabaseUnavailableError, match=f"127.0.0.1:{unused_tcp_port}/shop") as caught:
-        with connected(engine):
-            pass
+    where = f"127.0.0.1:{unused_tcp_port}/shop"
+    with pytest.raises(DatabaseUnavailableError, match=where) as caught, connected(engine):
+        pass
     assert "secret" not in str(caught.value)

@@ -36,10 +36,16 @@ def find(observation: Observation) -> Iterator[Finding]:
             seconds.count >= ENOUGH_FOR_P95 and seconds.quantile(0.95) >= threshold
         )
         severity = Severity.WARNING if slow and row.sql not in explained else Severity.INFO
-        yield _finding(row, severity, threshold, seconds.sum / total)
+        told = (
+            f"slow statement: {seconds.mean * 1e3:.0f} ms on average"
+            if slow
+            else f"a statement was slow once: {seconds.max * 1e3:.0f} ms"
+        )
+        title = f"{told} (threshold {threshold * 1e3:.0f} ms)"
+        yield _finding(row, severity, title, seconds.sum / total)
 
 
-def _finding(row: StatementStatistics, severity: Severity, threshold: float, share: float) -> Finding:
+def _finding(row: StatementStatistics, severity: Severity, title: str, share: float) -> Finding:
     seconds = row.seconds
     times = {
         "min": seconds.min,
@@ -51,7 +57,7 @@ def _finding(row: StatementStatistics, severity: Severity, threshold: float, sha
     return Finding(
         code=CODE,
         severity=severity,
-        title=f"slow statement: {seconds.mean * 1e3:.0f} ms on average (threshold {threshold * 1e3:.0f} ms)",
+        title=title,
         site=row.site,
         routes=tuple(sorted(row.routes)),
         evidence=(
