@@ -192,7 +192,8 @@ class _Advising:
                 if not chosen:
                     break
                 for index in chosen:
-                    standing.enter_context(self._trial.built(index))
+                    with suppress(IndexAdviceError):  # it was built before: only a lock can be in the way now
+                        standing.enter_context(self._trial.built(index))
                 advices += self._conclude(cases, gains, chosen)
                 names = {index.name for index in chosen}
                 cases = [case for case in cases if not names.isdisjoint(case.plan.indexes)]
@@ -234,7 +235,7 @@ class _Advising:
         """Have the tables made ready, and take the cheaper of the plans on the table and on its copy."""
         reasons: dict[TableName, str] = {}
         for case in cases:
-            for target in {index.target for index in case.candidates}:
+            for target in dict.fromkeys(index.target for index in case.candidates):
                 name = case.targets[target]
                 table = self._tables[name]
                 if name not in reasons and table is not None:
@@ -250,13 +251,16 @@ class _Advising:
         """Build each candidate by itself and see which statements it helps."""
         gains: Gains = {}
         for index in self._candidates(cases):
-            if not any(case.wants(index, gains) for case in cases):
+            wanting = [case for case in cases if case.wants(index, gains)]
+            if not wanting:
                 continue
             self._on_progress(f"trying ({', '.join(map(str, index.columns))}) on {index.table}")
             try:
                 with self._trial.built(index):
                     costs = {case: self._cost_with(index, case) for case in cases}
-            except IndexAdviceError:  # a type that no B-tree sorts, a value too long for one
+            except IndexAdviceError as error:  # a value too long for a B-tree, a lock not to be had
+                for case in wanting:
+                    self._skip(case.sample, "not tried", str(error))
                 continue
             gains[index] = {case: cost for case, cost in costs.items() if cost is not None}
         return gains

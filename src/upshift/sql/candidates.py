@@ -4,7 +4,7 @@ A B-tree serves equalities on its leading columns and after them one range or an
 (https://use-the-index-luke.com/sql/where-clause/the-equals-operator/concatenated-keys), so each table of a
 statement is reduced to its `_Access`: the columns it is looked up by, joined on, bounded by and ordered by.
 The candidates are combinations of these in that order. They are guesses, and generous ones:
-`upshift.sql.advice` reports none that the planner was not seen to use.
+`upshift.sql.advisor` reports none that the planner was not seen to use.
 """
 
 from __future__ import annotations
@@ -153,11 +153,10 @@ class _Reading:
 
     def _note_alternatives(self, alternatives: list[exp.Expr], scope: Scope) -> None:
         """`a = 1 OR a = 2` is a lookup like `a IN (1, 2)`; anything else joined by OR is left alone."""
-        columns = {
-            side
-            for alternative in alternatives
-            for side in (_columns(alternative.this) if isinstance(alternative, exp.EQ | exp.In) else [None])
-        }
+        columns: set[exp.Column | None] = set()
+        for alternative in alternatives:
+            is_lookup = isinstance(alternative, exp.EQ | exp.In)
+            columns.update((_columns(alternative.this) if is_lookup else []) or [None])
         column = columns.pop() if len(columns) == 1 else None
         if column is not None:
             self._add_equal(column, scope)

@@ -56,7 +56,7 @@ def explain_postgres(connection: sa.Connection, statement: Numbered) -> Plan:
 
     Args:
         connection: a connection in a transaction.
-        statement: one statement that `upshift.sql.candidates.read_statement` has accepted.
+        statement: one statement that `upshift.sql.statement.read_statement` has accepted.
 
     Raises:
         ExplainRefusedError: the database refused; its words are the message.
@@ -81,9 +81,7 @@ def _explain(connection: sa.Connection, sql: str, values: Parameters = None) -> 
         with connection.begin_nested():
             document = connection.exec_driver_sql(sql, values, execution_options=options).scalar_one()
     except sa.exc.DBAPIError as error:
-        if error.connection_invalidated:
-            raise
-        raise ExplainRefusedError(first_line(error)) from error
+        raise ExplainRefusedError(refusal(error)) from error
     except (sa.exc.SQLAlchemyError, ValueError, TypeError) as error:  # a value the driver cannot send
         raise ExplainRefusedError(first_line(error)) from error
     return parse_postgres(json.loads(document) if isinstance(document, str) else document)
@@ -118,6 +116,13 @@ def _line(node: Mapping[str, Any]) -> str:
     using = f" using {node['Index Name']}" if "Index Name" in node else ""
     on = f" on {node['Relation Name']}" if "Relation Name" in node else ""
     return f"{node['Node Type']}{using}{on} (cost {node['Total Cost']:.0f}, rows {node['Plan Rows']:.0f})"
+
+
+def refusal(error: sa.exc.DBAPIError) -> str:
+    """What the database has against a request; raises the error itself if the connection broke."""
+    if error.connection_invalidated:
+        raise error
+    return first_line(error)
 
 
 def first_line(error: BaseException) -> str:

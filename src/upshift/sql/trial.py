@@ -10,7 +10,7 @@ tables unless asked to:
 
 Either way each candidate stands in a savepoint of its own and leaves with it. A copy is planned as its table
 would be but for two things: temporary tables are never scanned in parallel, and foreign keys, which sharpen
-estimates of joins, are not copied. `upshift.sql.advice` therefore compares with the cheaper of the real
+estimates of joins, are not copied. `upshift.sql.advisor` therefore compares with the cheaper of the real
 table's plan and the copy's own plan without the candidate.
 """
 
@@ -25,7 +25,7 @@ import sqlalchemy as sa
 from upshift.errors import IndexAdviceError
 from upshift.sql.catalog import quoted, read_postgres_table
 from upshift.sql.engines import connected
-from upshift.sql.explain import ExplainRefusedError, explain_postgres, first_line
+from upshift.sql.explain import ExplainRefusedError, explain_postgres, refusal
 from upshift.sql.placeholders import number
 from upshift.sql.statement import read_statement
 
@@ -50,6 +50,7 @@ _SETTINGS = """
     SELECT set_config('search_path', 'pg_temp, ' || current_setting('search_path'), true)
 """
 _RAW = {"no_parameters": True}
+_INSTEAD = "; --try-on-database tries it on the table itself"
 
 
 class Trial(Protocol):
@@ -139,17 +140,16 @@ class _PostgresTrial:
             with self._connection.begin_nested():
                 return read_postgres_table(self._connection, name)
         except sa.exc.DBAPIError as error:
-            if error.connection_invalidated:
-                raise
-            raise ExplainRefusedError(first_line(error)) from error
+            raise ExplainRefusedError(refusal(error)) from error
 
     def enclose(self, name: TableName, table: Table) -> str:
         if self.how == "transaction":
             return ""
         if name.schema:
-            return "the statement names it with its schema, so no copy can stand in for it"
+            return f"the statement names it with its schema, so no copy can stand in for it{_INSTEAD}"
         if table.size > self._max_copy_bytes:
-            return f"it holds {megabytes(table.size)}, and up to {megabytes(self._max_copy_bytes)} are copied"
+            limit = megabytes(self._max_copy_bytes)
+            return f"it holds {megabytes(table.size)}, and up to {limit} are copied{_INSTEAD}"
         if table.secured:
             return "row-level security hides rows of it from this user"
         self._on_progress(f"copying {table.name} ({megabytes(table.size)})")
@@ -158,9 +158,7 @@ class _PostgresTrial:
                 for sql in _copying(self._connection, table):
                     self._connection.exec_driver_sql(sql, execution_options=_RAW)
         except sa.exc.DBAPIError as error:
-            if error.connection_invalidated:
-                raise
-            return f"it could not be copied: {first_line(error)}"
+            return f"it could not be copied: {refusal(error)}"
         return ""
 
     @contextmanager
@@ -170,9 +168,7 @@ class _PostgresTrial:
             try:
                 self._connection.exec_driver_sql(where.blocking_sql, execution_options=_RAW)
             except sa.exc.DBAPIError as error:
-                if error.connection_invalidated:
-                    raise
-                raise IndexAdviceError(f"{index.name} cannot be built: {first_line(error)}") from error
+                raise IndexAdviceError(f"{index.name} cannot be built: {refusal(error)}") from error
             yield
             savepoint.rollback()
 

@@ -141,6 +141,7 @@ def test_conditions_that_are_ranges(condition):
         "tenant NOT IN (1, 2)",
         "tenant IS NOT NULL",
         "tenant = $1 OR kind = $2",
+        "tenant = $1 OR $2 = kind",
         "lower(kind) = $1",
         "tenant = tenant",
         "name ILIKE 'x%'",

@@ -137,10 +137,11 @@ def _prove(manifest: Manifest, databases: Databases, pairs: int, progress: Progr
     ]
     design = Design(
         pairs=pairs,
-        requests=200,
-        min_requests=8,
-        warmup=8,
-        budget_seconds=0.25,
+        requests=100,
+        min_requests=4,
+        rounds=2,
+        warmup=4,
+        budget_seconds=0.2,
         connections=2,
         count_cpu_of=databases.processes,
     )

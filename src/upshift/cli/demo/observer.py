@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from upshift.record import Record
     from upshift.sql import IndexAdvice
 
-ROUNDS = 2
-"""Times that each request is sent; the last round is the one that counts are taken from."""
+ROUNDS_TO_LEARN = 2
+"""Times that each request is sent where batching learns; counts are taken from the last round."""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -126,7 +126,7 @@ def main() -> None:
     )
     observed = Upshift(app, engine=engines, settings=settings)
     paths = [path for endpoint in job.manifest.endpoint for path in endpoint.paths]
-    _load(observed, paths)
+    _load(observed, paths, ROUNDS_TO_LEARN if job.fixed else 1)
     observation = observed.observation()
     counts = _counts(job.manifest, observation.records)
     advice: tuple[IndexAdvice, ...] = ()
@@ -138,8 +138,8 @@ def main() -> None:
     Path(job.answer).write_bytes(msgspec.json.encode(seen))
 
 
-def _load(app: ASGIApp, paths: list[str]) -> None:
-    """Serve the application over HTTP and send every request `ROUNDS` times."""
+def _load(app: ASGIApp, paths: list[str], rounds: int) -> None:
+    """Serve the application over HTTP and send every request so many times."""
     import uvicorn
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -152,7 +152,7 @@ def _load(app: ASGIApp, paths: list[str]) -> None:
                 time.sleep(0.01)
             requests = [Request("GET", path, {"accept-encoding": "gzip"}) for path in paths]
             report = run(
-                f"http://127.0.0.1:{port}", ClosedPlan(connections=2, count=ROUNDS * len(paths)), requests
+                f"http://127.0.0.1:{port}", ClosedPlan(connections=2, count=rounds * len(paths)), requests
             )
         finally:
             server.should_exit = True

@@ -5,7 +5,6 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from upshift.cli.demo.result import CPU
 from upshift.errors import UpshiftError
 
 if TYPE_CHECKING:
@@ -51,7 +50,6 @@ def write_page(file: Path, result: Result) -> None:
 def _page(result: Result) -> str:
     name = escape(result.manifest.name)
     design = result.comparison.design
-    counted = "server and database processes" if design.count_cpu_of else "server process only"
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -64,8 +62,8 @@ def _page(result: Result) -> str:
 <body>
 <h1>{name}, found, fixed and proved</h1>
 <p class="soft">{escape(result.database)} · {design.pairs} pairs of fresh processes · {result.seconds:.0f} s</p>
-<p><span class="headline">{result.speedup():.1f}×</span><br>
-less CPU per request ({counted}), geometric mean over {len(result.rows())} endpoints; not one line of {name} was
+<p><span class="headline">{result.speedup:.1f}×</span><br>
+less CPU per request ({result.counted}), geometric mean over {len(result.rows())} endpoints; not one line of {name} was
 changed, and all {len(result.before.bodies)} answers compared are the same.</p>
 <h2>Before and after</h2>
 <div class="scroll"><table>
@@ -75,8 +73,7 @@ changed, and all {len(result.before.bodies)} answers compared are the same.</p>
 {"".join(_row(row) for row in result.rows())}
 </tbody></table></div>
 <p class="soft">Intervals cover the truth with {design.confidence:.0%} over all endpoints together. Samples alternate at
-random between the variants; the plain application also runs against itself (A/A):
-{_control(result)}. Percentiles are of a closed load of {design.connections} connections.</p>
+random between the variants. A/A: {result.control}. Percentiles are of a closed load of {design.connections} connections.</p>
 <h2>{len(result.before.findings)} findings</h2>
 {"".join(_finding(finding) for finding in result.before.findings)}
 <h2>Indexes built, on a copy of the database</h2>
@@ -87,29 +84,23 @@ random between the variants; the plain application also runs against itself (A/A
 
 
 def _row(row: Row) -> str:
-    results = row.proof.results
-    ratio = results[CPU].ratio
-    share = min(1.0, results[CPU].head / results[CPU].base)
     cells = (
-        f"{row.before.statements:.0f} → {row.after.statements:.0f}",
-        f"{row.before.rows:.0f} → {row.after.rows:.0f}",
-        *(f"{results[key].base * 1e3:.1f} → {results[key].head * 1e3:.1f}" for key in ("p50", "p95", CPU)),
-        f"{results['requests_per_second'].base:.0f} → {results['requests_per_second'].head:.0f}",
-        f"{row.before.bytes / 1e3:.1f} → {row.after.bytes / 1e3:.1f}",
-        f"{1 / ratio.value:.1f}× [{1 / ratio.high:.1f}, {1 / ratio.low:.1f}]",
-        results[CPU].verdict.value,
+        row.statements,
+        row.rows,
+        row.p50,
+        row.p95,
+        row.cpu,
+        row.rate,
+        row.kilobytes,
+        row.ratio,
+        row.verdict,
     )
     return (
         f"<tr><td>{escape(row.name)}</td>"
         f'<td class="bars"><span class="bar before" style="width:100%"></span>'
-        f'<span class="bar after" style="width:{share:.1%}"></span></td>'
+        f'<span class="bar after" style="width:{row.share:.1%}"></span></td>'
         f"{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>\n"
     )
-
-
-def _control(result: Result) -> str:
-    ratios = [row.proof.results[CPU].control.value for row in result.rows()]
-    return f"there the CPU ratio is {min(ratios):.2f} to {max(ratios):.2f}"
 
 
 def _finding(finding: Finding) -> str:

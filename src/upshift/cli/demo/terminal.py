@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from upshift.cli.demo.result import CPU
 from upshift.diagnose import Report
 from upshift.diagnose.formats import table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rich.console import Console
 
     from upshift.cli.demo.observer import Seen
@@ -26,45 +28,32 @@ def show_findings(console: Console, seen: Seen) -> None:
 
 
 def show_result(console: Console, result: Result) -> None:
-    """Print the endpoints before and after, and the proof."""
-    grid = Table(
-        title=f"{result.manifest.name} on {result.database}, before → after",
-        title_justify="left",
-        expand=False,
-    )
-    grid.add_column("endpoint")
-    for heading in ("statements", "rows", "p50 ms", "p95 ms", "CPU ms", "requests/s", "CPU ratio", "verdict"):
-        grid.add_column(heading, justify="right", no_wrap=True)
-    for row in result.rows():
-        results = row.proof.results
-        ratio = results[CPU].ratio
-        grid.add_row(
-            row.name,
-            f"{row.before.statements:.0f} → {row.after.statements:.0f}",
-            f"{row.before.rows:.0f} → {row.after.rows:.0f}",
-            *(
-                f"{results[key].base * 1e3:.1f} → {results[key].head * 1e3:.1f}"
-                for key in ("p50", "p95", CPU)
-            ),
-            f"{results['requests_per_second'].base:.0f} → {results['requests_per_second'].head:.0f}",
-            f"{1 / ratio.value:.1f}x [{1 / ratio.high:.1f}, {1 / ratio.low:.1f}]",
-            results[CPU].verdict.value,
+    """Print the endpoints before and after, and the proof; everything fits into 80 columns."""
+    rows = result.rows()
+    console.print(f"\n[bold]{result.manifest.name}[/] on {result.database}, before → after")
+    console.print(
+        _grid(
+            ("endpoint", "statements", "rows", "CPU ms", "CPU ratio [interval]"),
+            ((row.name, row.statements, row.rows, row.cpu, row.ratio) for row in rows),
         )
-    console.print()
-    console.print(grid)
-    counted = (
-        "server and database processes" if result.comparison.design.count_cpu_of else "server process only"
     )
     console.print(
-        f"CPU per request ({counted}) is [bold]{result.speedup():.1f}x[/] less: geometric mean of"
-        f" {len(result.rows())} endpoints, {result.comparison.design.pairs} pairs of fresh processes"
+        _grid(
+            ("endpoint", "p50 ms", "p95 ms", "requests/s", "KB sent", "verdict"),
+            ((row.name, row.p50, row.p95, row.rate, row.kilobytes, row.verdict) for row in rows),
+        )
     )
-    console.print(f"A/A beside it: {_control(result)}")
+    console.print(
+        f"A request costs [bold]{result.speedup:.1f}x[/] less CPU ({result.counted}): geometric mean of"
+        f" {len(rows)} endpoints, {result.comparison.design.pairs} pairs of fresh processes."
+    )
+    console.print(f"A/A: {result.control}.\n")
 
 
-def _control(result: Result) -> str:
-    """What comparing the base with itself came to."""
-    ratios = [row.proof.results[CPU].control for row in result.rows()]
-    low, high = min(each.value for each in ratios), max(each.value for each in ratios)
-    told = f"the base against itself, CPU ratio {low:.2f} to {high:.2f}"
-    return f"{told}: {'sound' if result.comparison.verdict.value != 'void' else 'the machine was too noisy'}"
+def _grid(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
+    grid = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for number, heading in enumerate(headings):
+        grid.add_column(heading, justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        grid.add_row(*row)
+    return grid
