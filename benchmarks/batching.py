@@ -29,7 +29,7 @@ from upshift.testing.servers import postgres
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-BLOCKS = 30
+BLOCKS = 10
 PER_BLOCK = 3
 WARMUP = 4
 
@@ -78,7 +78,9 @@ def fill(engine: Engine) -> None:
         connection.execute(insert(Tag), [{"id": n, "name": f"tag {n}"} for n in range(1, TAGS + 1)])
         posts = [{"id": n, "title": f"post {n}", "author_id": n % AUTHORS + 1} for n in range(1, POSTS + 1)]
         connection.execute(insert(Post), posts)
-        tagged = [{"post_id": n, "tag_id": (n * k * 7) % TAGS + 1} for n in range(1, POSTS + 1) for k in (1, 2, 3)]
+        tagged = [
+            {"post_id": n, "tag_id": (n * k * 7) % TAGS + 1} for n in range(1, POSTS + 1) for k in (1, 2, 3)
+        ]
         connection.execute(insert(post_tag), [dict(pair) for pair in {tuple(row.items()) for row in tagged}])
     with engine.connect() as connection:
         if engine.dialect.name == "postgresql":
@@ -199,17 +201,22 @@ def cases(engine: Engine, where: str, *, is_judged: bool) -> Iterator[Case]:
     measured = measure(engine, page, page_by_hand)
     name = f"authors, posts, tags on {where}"
     by_hand = "selectinload by hand"
-    yield Case(name, measured.ours, measured.peer, by_hand, TIME_BAR if is_judged else None, "ms", measured.ratio)
+    yield Case(
+        name, measured.ours, measured.peer, by_hand, TIME_BAR if is_judged else None, "ms", measured.ratio
+    )
     yield Case(name, measured.our_statements, measured.peer_statements, by_hand, COUNT_BAR, "statements")
     progress(f"{where}: one of 1000 authors")
     measured = measure(engine, one_of_many, one_of_many)
     name = f"one parent of 1000 on {where}"
-    yield Case(name, measured.ours, measured.peer, "lazy", ONE_BAR if is_judged else None, "ms", measured.ratio)
+    yield Case(
+        name, measured.ours, measured.peer, "lazy", ONE_BAR if is_judged else None, "ms", measured.ratio
+    )
     yield Case(name, measured.our_statements, measured.peer_statements, "lazy", COUNT_BAR, "statements")
 
 
 def main() -> int:
     results: list[Case] = []
+    Batching([]).close()  # on CPython 3.11 it has to come before the first objects
     with postgres() as server:
         engine = create_engine(server.url(driver="psycopg"))
         fill(engine)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shopease.tests.seeded import LARGE_RESPONSES, MISSING_INDEXES, N_PLUS_ONES, ROOT, Site
+from shopease.tests.seeded import LARGE_RESPONSES, MISSING_INDEXES, N_PLUS_ONES, ROOT, MissingIndex, Site
 
 from upshift.testing.servers import PostgresServer
 
@@ -22,7 +22,8 @@ def full_database(server: PostgresServer) -> Iterator[str]:
     name = "shopease_full"
     server.create_database(name)
     url = server.url(name, driver="psycopg")
-    subprocess.run([sys.executable, "-m", "shopease.dataset", "--url", url], check=True, env=_environment(url))
+    command = [sys.executable, "-m", "shopease.dataset", "--url", url]
+    subprocess.run(command, check=True, env=_environment(url))
     yield url
     server.drop_database(name)
 
@@ -70,22 +71,22 @@ def test_every_n_plus_one_is_reported_once(findings):
     assert len(_of(findings, "UP101")) == len(N_PLUS_ONES)
 
 
-def test_every_missing_index_is_found_and_no_other(findings):
-    found = {
-        (each["data"]["table"], tuple(column["name"] for column in each["data"]["columns"]))
-        for each in _of(findings, "UP201")
-    }
+def _answers(finding: dict[str, Any], missing: MissingIndex) -> bool:
+    """An index that begins with the columns that are missing answers, whatever the planner likes after them."""
+    columns = [column["name"] for column in finding["data"]["columns"]]
+    return finding["data"]["table"] == missing.table and columns[: len(missing.columns)] == [*missing.columns]
 
-    assert found == {(each.table, each.columns) for each in MISSING_INDEXES}
+
+def test_every_missing_index_is_found_and_no_other(findings):
+    found = _of(findings, "UP201")
+
+    answers = [[_answers(each, missing) for each in found].count(True) for missing in MISSING_INDEXES]
+    assert answers == [1] * len(found)
 
 
 @pytest.mark.parametrize("missing", MISSING_INDEXES, ids=lambda each: f"{each.table}-{each.columns[0]}")
 def test_a_missing_index_is_told_of_a_line_that_needs_it(findings, missing):
-    (finding,) = (
-        each
-        for each in _of(findings, "UP201")
-        if (each["data"]["table"], each["data"]["columns"][0]["name"]) == (missing.table, missing.columns[0])
-    )
+    (finding,) = (each for each in _of(findings, "UP201") if _answers(each, missing))
 
     assert _place(finding) in {_line(site) for site in missing.sites}
 

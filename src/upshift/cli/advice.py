@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from upshift.errors import IndexAdviceError, MissingExtraError
-from upshift.sql import Sample, sync_engine_for
+from upshift.errors import IndexAdviceError
+from upshift.sql import Sample, consolidate, sync_engine_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -40,10 +40,8 @@ def advise_on(
         DatabaseUnavailableError: a database cannot be reached any more.
         MissingExtraError: the extra that reads statements is not installed.
     """
-    try:
-        from upshift.sql.advisor import advise
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("index advice", "find") from error
+    from upshift.sql.advisor import advise  # it needs an extra, which other commands do without
+
     samples = [Sample(row.sql, row.parameters) for row in statements]
     advices: list[IndexAdvice] = []
     notes: list[str] = []
@@ -62,4 +60,4 @@ def advise_on(
             continue
         advices += report.advices
         notes += dict.fromkeys(each.reason for each in report.skipped if each.kind == "not tried")
-    return tuple(advices), tuple(notes)
+    return consolidate(advices), tuple(notes)

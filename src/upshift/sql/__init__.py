@@ -6,7 +6,7 @@ Flows out: statements in records, statistics by digest, lazy loads answered in b
 indexes that the planner was seen to use (`IndexAdvice`).
 """
 
-from upshift.sql.advice import AdviceReport, IndexAdvice
+from upshift.sql.advice import AdviceReport, IndexAdvice, consolidate
 from upshift.sql.batching import Batching, LateBatchingWarning, UncoveredSQLAlchemyWarning
 from upshift.sql.build import apply_indexes, undo_indexes
 from upshift.sql.capture import Capture
@@ -32,6 +32,7 @@ __all__ = [
     "StatementTable",
     "UncoveredSQLAlchemyWarning",
     "apply_indexes",
+    "consolidate",
     "engine_for",
     "index_from_dict",
     "normalise",

@@ -194,7 +194,7 @@ class SessionLoads:
         """Let a value wait in an object, unless it is out of date or something has filled the attribute."""
         if walk.is_over or key in state.dict or key in state.callables:
             return
-        if "callables" not in state.__dict__:
+        if not state.callables:  # the class's empty and immutable one
             state.callables = {}
         state.callables[key] = Waiting(key, value, walk, state.session_id)
         walk.waiting.add(state)

@@ -43,7 +43,7 @@ STEPS = 7
 @click.option("--sqlite", is_flag=True, help="Use SQLite files instead of PostgreSQL.")
 @click.option(
     "--pairs",
-    default=8,
+    default=5,
     show_default=True,
     type=click.IntRange(5, 100),
     help="Pairs of samples to prove with.",

@@ -1,0 +1,50 @@
+"""Runs one benchmark by name, or all of them, and keeps the results of a full run.
+
+`make bench BENCH=capture` prints the lines of one. `make bench` runs all, one after the other, and writes
+their lines with machine, date and versions to `benchmarks/results/`.
+"""
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+NAMES = ("batching", "capture", "generator")
+
+
+def run(name: str) -> tuple[str, int]:
+    finished = subprocess.run(
+        [sys.executable, str(HERE / f"{name}.py")], stdout=subprocess.PIPE, text=True, check=False
+    )
+    sys.stdout.write(finished.stdout)
+    sys.stdout.flush()
+    return finished.stdout, finished.returncode
+
+
+def main() -> int:
+    if sys.argv[1:]:
+        name = sys.argv[1]
+        if name not in NAMES:
+            sys.exit(f"there is no benchmark {name!r}; there are {', '.join(NAMES)}")
+        return run(name)[1]
+    date = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
+    worst = 0
+    results = []
+    for name in NAMES:
+        printed, status = run(name)
+        results += [json.loads(line) for line in printed.splitlines()]
+        worst = max(worst, status)
+    folder = HERE / "results"
+    folder.mkdir(exist_ok=True)
+    document = {"date": date, "machine": machine, "python": platform.python_version(), "results": results}
+    (folder / f"{date}.json").write_text(json.dumps(document, indent=1) + "\n")
+    return worst
+
+
+if __name__ == "__main__":
+    sys.exit(main())
