@@ -4,7 +4,7 @@
 their lines with machine, date and versions to `benchmarks/results/`.
 """
 
-import datetime
+import datetime as dt
 import json
 import os
 import platform
@@ -31,7 +31,7 @@ def main() -> int:
         if name not in NAMES:
             sys.exit(f"there is no benchmark {name!r}; there are {', '.join(NAMES)}")
         return run(name)[1]
-    date = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+    date = dt.datetime.now(tz=dt.UTC).date().isoformat()
     machine = f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
     worst = 0
     results = []

@@ -72,7 +72,7 @@ def test_every_n_plus_one_is_reported_once(findings):
 
 
 def _answers(finding: dict[str, Any], missing: MissingIndex) -> bool:
-    """An index that begins with the columns that are missing answers, whatever the planner likes after them."""
+    """An index that begins with the missing columns answers, whatever the planner likes after them."""
     columns = [column["name"] for column in finding["data"]["columns"]]
     return finding["data"]["table"] == missing.table and columns[: len(missing.columns)] == [*missing.columns]
 

@@ -68,6 +68,7 @@ def run(tmp_path):
             capture_output=True,
             text=True,
             timeout=timeout,
+            check=False,
         )
 
     return run

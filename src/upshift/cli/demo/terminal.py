@@ -33,14 +33,14 @@ def show_result(console: Console, result: Result) -> None:
     console.print(f"\n[bold]{result.manifest.name}[/] on {result.database}, before → after")
     console.print(
         _grid(
-            ("endpoint", "statements", "rows", "CPU ms", "CPU ratio [interval]"),
+            ("endpoint", "statements", "rows", "CPU ms", "CPU ratio (interval)"),
             ((row.name, row.statements, row.rows, row.cpu, row.ratio) for row in rows),
         )
     )
     console.print(
         _grid(
-            ("endpoint", "p50 ms", "p95 ms", "requests/s", "KB sent", "verdict"),
-            ((row.name, row.p50, row.p95, row.rate, row.kilobytes, row.verdict) for row in rows),
+            ("endpoint", "p50 ms", "p95 ms", "requests/s", "verdict"),
+            ((row.name, row.p50, row.p95, row.rate, row.verdict) for row in rows),
         )
     )
     console.print(
