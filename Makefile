@@ -18,6 +18,7 @@ demo: $(VENV)/.demo  ## Find, fix and prove on ShopEase
 	$(BIN)/upshift demo $(ARGS)
 
 test: lint contract  ## Run the linters and all tests
+	$(BIN)/python -m pytest -q --doctest-modules src
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: $(VENV)/.dev  ## Run ruff, mypy --strict and the import contracts
