@@ -10,7 +10,7 @@ import random
 from collections import deque
 from typing import TYPE_CHECKING
 
-from upshift.record.histogram import Histogram
+from upshift.record.histogram import RELATIVE_ERROR, Histogram
 
 if TYPE_CHECKING:
     from upshift.record.model import Record
@@ -43,7 +43,8 @@ class _Route:
         self.seconds.add(seconds)
         count = self.seconds.count
         if count >= LEARNING and count % REVIEW_EVERY == 0:
-            self.slow = self.seconds.quantile(SLOW_QUANTILE)
+            # A quantile may be a little low, and of nearly equal durations that would keep most.
+            self.slow = self.seconds.quantile(SLOW_QUANTILE) * (1 + RELATIVE_ERROR)
         return seconds > self.slow
 
 

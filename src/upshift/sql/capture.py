@@ -110,8 +110,11 @@ class Capture:
         try:
             statement.execute_seconds = perf_counter() - statement.started
             context = arguments[-1]
-            if not isinstance(context, DefaultExecutionContext):
-                return  # a dialect's own statement, such as those it sends on connecting
+            if (
+                not isinstance(context, DefaultExecutionContext)
+                or not context.root_connection._allow_autobegin
+            ):
+                return  # the dialect's own statement, such as those it sends on its first connection
             # The wrapper and two frames of SQLAlchemy's lie between here and whoever executed the statement.
             statement.site = origin(self._call_sites, sys._getframe(4))
             record.add(statement)
@@ -175,7 +178,7 @@ def _time_fetches(context: Any, statement: Statement) -> None:
             started = perf_counter()
             strategy = sa_cursor.BufferedRowCursorFetchStrategy(context.cursor, options)
             statement.fetch_seconds += perf_counter() - started
-        context.cursor_fetch_strategy = _TimedFetch(strategy, statement)
+    context.cursor_fetch_strategy = _TimedFetch(strategy, statement)
 
 
 class _TimedFetch(sa_cursor.ResultFetchStrategy):
@@ -216,8 +219,9 @@ class _TimedFetch(sa_cursor.ResultFetchStrategy):
         return row
 
     def yield_per(self, result: Any, dbapi_cursor: Any, num: int) -> None:
+        before = result.cursor_strategy
         self.inner.yield_per(result, dbapi_cursor, num)
-        if result.cursor_strategy is not self:
+        if result.cursor_strategy is not before:
             result.cursor_strategy = _TimedFetch(result.cursor_strategy, self.statement)
 
     def soft_close(self, result: Any, dbapi_cursor: Any) -> None:

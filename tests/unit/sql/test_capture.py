@@ -192,7 +192,7 @@ class TestRows:
             (lambda result: result.fetchall(), ITEMS),
             (lambda result: result.all(), ITEMS),
             (lambda result: result.scalars().all(), ITEMS),
-            (lambda result: list(result), ITEMS),
+            (list, ITEMS),
             (lambda result: list(result.partitions(3)), ITEMS),
             (lambda result: result.fetchmany(4), 4),
             (lambda result: result.fetchone(), 1),
@@ -200,7 +200,18 @@ class TestRows:
             (lambda result: [result.fetchone(), result.fetchone(), result.fetchall()], ITEMS),
             (lambda result: list(result.yield_per(3)), ITEMS),
         ],
-        ids="fetchall all scalars iteration partitions fetchmany fetchone first mixed yield_per".split(),
+        ids=[
+            "fetchall",
+            "all",
+            "scalars",
+            "iteration",
+            "partitions",
+            "fetchmany",
+            "fetchone",
+            "first",
+            "mixed",
+            "yield_per",
+        ],
     )
     def test_fetched_rows_are_counted_however_they_are_fetched(self, observed, record, read, rows):
         with observed.connect() as connection:
@@ -237,7 +248,9 @@ class TestRows:
 
     def test_returned_rows(self, observed, record):
         with observed.begin() as connection:
-            returned = connection.execute(update(Item).where(Item.id <= 4).values(order_id=3).returning(Item.id))
+            returned = connection.execute(
+                update(Item).where(Item.id <= 4).values(order_id=3).returning(Item.id)
+            )
             assert len(returned.all()) == 4
         assert record.statements[0].rows == 4
 
@@ -370,7 +383,9 @@ class TestLoaders:
             order = session.get(Order, 1)
             session.expire(order)
             assert order.note
-        assert [(statement.is_eager, statement.lazy_load) for statement in record.statements] == [(False, None)] * 2
+        assert [(statement.is_eager, statement.lazy_load) for statement in record.statements] == [
+            (False, None)
+        ] * 2
 
 
 class TestClosing:
@@ -408,6 +423,18 @@ class TestClosing:
         assert vars(engine.dialect) == before
         assert [len(heard[capture].statements) for capture in (first, second)] == [1, 2]
         assert [statement.rows for statement in heard[second].statements] == [1, 1]
+
+    @pytest.mark.parametrize("options", [{"stream_results": True}, {"yield_per": 3}])
+    def test_two_captures_count_each_streamed_row_once(self, engine, current, record, options):
+        mine = ContextVar("mine", default=None)
+        mine.set(other := Record("GET", "/", 0.0))
+        captures = [Capture([engine], current), Capture([engine], mine)]
+        with engine.connect() as connection:
+            result = connection.execution_options(**options).execute(select(Item.id))
+            assert len(result.yield_per(2).all()) == ITEMS
+        for capture in captures:
+            capture.close()
+        assert [kept.statements[0].rows for kept in (record, other)] == [ITEMS, ITEMS]
 
     def test_leaves_what_somebody_else_has_wrapped_around_it(self, engine, current, record):
         capture = Capture([engine], current)
