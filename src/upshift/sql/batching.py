@@ -58,7 +58,7 @@ from upshift.record import CallSites
 from upshift.sql.claim import claim_names
 from upshift.sql.cohorts import Experience
 from upshift.sql.origin import origin
-from upshift.sql.preload import SessionLoads, Waiting, come_meanwhile, discard_waiting, is_as_loaded
+from upshift.sql.preload import SessionLoads, come_meanwhile, is_as_loaded, waiting_in
 from upshift.sql.selectin import BATCH, is_covered, is_loadable, result_of
 
 if TYPE_CHECKING:
@@ -202,7 +202,9 @@ class Batching:
         relationship: RelationshipProperty[Any] = path.prop
         value = come_meanwhile(session, state, relationship)
         if value is PASSIVE_NO_RESULT and is_as_loaded(state, relationship.key) and is_loadable(relationship):
-            walk = loads.walk(relationship, state, lambda: origin(self._call_sites, sys._getframe(4)))
+            walk = loads.walk(
+                session, state, relationship, lambda: origin(self._call_sites, sys._getframe(4))
+            )
             value = loads.load(session, state, path, walk, autoflush=execution.load_options._autoflush)
         if value is PASSIVE_NO_RESULT:
             return None
@@ -210,11 +212,14 @@ class Batching:
 
     def _on_expire(self, state: InstanceState[Any], attributes: Iterable[str] | None) -> None:
         if attributes is not None:  # else SQLAlchemy has removed all loaders itself
-            discard_waiting(state, attributes)
+            for name in attributes:
+                walk = waiting_in(state, name)
+                if walk is not None:
+                    walk.discard(state)
 
-    def _on_pickle(self, _state: InstanceState[Any], pickled: dict[str, Any]) -> None:
+    def _on_pickle(self, state: InstanceState[Any], pickled: dict[str, Any]) -> None:
         loaders = pickled.get("callables")
         if loaders:
             pickled["callables"] = {
-                key: loader for key, loader in loaders.items() if not isinstance(loader, Waiting)
+                key: loader for key, loader in loaders.items() if waiting_in(state, key) is None
             }

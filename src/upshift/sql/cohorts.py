@@ -11,12 +11,11 @@ in the code how far it went, and the next walk from there starts with a batch of
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Mapping
 
     from sqlalchemy.orm.identity import IdentityMap
     from sqlalchemy.orm.state import InstanceState
@@ -68,18 +67,16 @@ class Walk:
         used: values that the application has read.
         mates: states of the cohort that have not been looked at yet.
         look: the look at the session that `mates` came from; 0 before the first.
-        waiting: states that hold a value fetched ahead.
         is_over: whether the session has written since; what was fetched for the walk is out of date.
     """
 
-    __slots__ = ("_level", "is_over", "look", "mates", "place", "used", "waiting")
+    __slots__ = ("_level", "is_over", "look", "mates", "place", "used")
 
     def __init__(self, place: Hashable, level: int) -> None:
         self.place = place
         self.used = 0
         self.mates: list[InstanceState[Any]] = []
         self.look = 0
-        self.waiting: WeakSet[InstanceState[Any]] = WeakSet()
         self.is_over = False
         self._level = level
 
@@ -100,7 +97,7 @@ class Cohorts:
     OBJECTS_PER_LOAD = 500
 
     def __init__(self) -> None:
-        self._by_run: dict[int, list[InstanceState[Any]]] = {}
+        self._by_run: Mapping[int | None, list[InstanceState[Any]]] = {}
         self._looks = 0
         self._loads_since_look = 0
 
@@ -108,13 +105,16 @@ class Cohorts:
         """Count lazy loads, or those that a batch stands for, towards the next look."""
         self._loads_since_look += loads
 
-    def refill(self, walk: Walk, run: int, objects: IdentityMap) -> None:
+    def refill(self, walk: Walk, run: int | None, objects: IdentityMap) -> bool:
         """Give the walk the mates it has not seen yet, if there are any and a look is paid for.
 
         Args:
             walk: the walk, whose mates have run out.
             run: the query that loaded its cohort, by the number that SQLAlchemy gives each.
             objects: the session's objects.
+
+        Returns:
+            Whether the walk has mates now.
         """
         nothing_new = walk.look == self._looks or run not in self._by_run
         is_paid = self._looks == 0 or self._loads_since_look * self.OBJECTS_PER_LOAD >= len(objects)
@@ -123,11 +123,12 @@ class Cohorts:
         if walk.look != self._looks:
             walk.look = self._looks
             walk.mates = self._by_run.get(run, [])[::-1]
+        return bool(walk.mates)
 
     def _look(self, objects: IdentityMap) -> None:
         self._looks += 1
         self._loads_since_look = 0
-        self._by_run = {}
+        by_run: defaultdict[int | None, list[InstanceState[Any]]] = defaultdict(list)
         for state in objects.all_states():
-            if state.runid is not None:
-                self._by_run.setdefault(state.runid, []).append(state)
+            by_run[state.runid].append(state)
+        self._by_run = by_run

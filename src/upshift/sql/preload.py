@@ -3,23 +3,29 @@
 A waiting value sits in `InstanceState.callables`, the place where SQLAlchemy keeps a loader for one object's
 attribute. The attribute stays unloaded, so the first read calls the loader; that is how a value that was
 fetched ahead can still be thrown away, and how it is known to have been read.
+
+Each object on a page passes through here, so this code counts its function calls.
 """
 
 from __future__ import annotations
 
 import asyncio
+from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
+from weakref import ref
 
-from sqlalchemy.orm.attributes import instance_state
-from sqlalchemy.orm.base import PASSIVE_NO_RESULT, PASSIVE_OFF
+from sqlalchemy.orm.attributes import instance_dict, instance_state
+from sqlalchemy.orm.base import ATTR_WAS_SET, PASSIVE_NO_RESULT, PASSIVE_OFF
+from sqlalchemy.orm.collections import CollectionAdapter, InstrumentedList
 from sqlalchemy.orm.interfaces import MANYTOONE
 from sqlalchemy.util import await_only
 
 from upshift.sql.cohorts import Cohorts, Experience, Walk
-from upshift.sql.selectin import load_related
+from upshift.sql.selectin import Slot, load_related
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Hashable, Iterable, Iterator
 
     from sqlalchemy.engine import Result
     from sqlalchemy.orm import PassiveFlag, RelationshipProperty, Session
@@ -28,52 +34,92 @@ if TYPE_CHECKING:
 MAX_WALKS = 1_024
 """Walks that one session may have open; the oldest makes room."""
 
+_Identity = tuple[type[Any], tuple[Any, ...], Any]
 
-class Waiting:
-    """A loader for one attribute of one object that has its value already.
+_session_id_of = attrgetter("_sa_instance_state.session_id")
 
-    It gives the value once, and only if a lazy load would find the same: not to an object that has been
-    modified or detached or copied into another session, not while the session has something to flush, and
-    not when the value itself has left the session. Then it loads lazily instead.
+
+class Ahead(Walk):
+    """A walk with the values that were fetched ahead for it.
+
+    Its method `load` waits in the objects as their loader. A value is given once, and only if a lazy load
+    would find the same: not to an object that has been modified or detached, not while the session has
+    something to flush, and not when the value itself has left the session. Then it is loaded lazily instead.
     """
 
-    __slots__ = ("key", "session_id", "value", "walk")
+    __slots__ = ("_key", "_session", "_tidy_at", "_uselist", "_values")
 
-    def __init__(self, key: str, value: Any, walk: Walk, session_id: int | None) -> None:
-        self.key = key
-        self.value = value
-        self.walk = walk
-        self.session_id = session_id
+    def __init__(
+        self, place: Hashable, level: int, session: Session, relationship: RelationshipProperty[Any]
+    ) -> None:
+        super().__init__(place, level)
+        self._session = ref(session)
+        self._key = relationship.key
+        self._uselist = relationship.uselist
+        self._values: dict[InstanceState[Any], Any] = {}
+        self._tidy_at = 1_000
 
-    def __call__(self, state: InstanceState[Any], passive: PassiveFlag) -> Any:
+    def keep(self, slots: Iterable[Slot]) -> None:
+        """Let the values of slots wait in their objects, except where something filled the attribute."""
+        if self.is_over:
+            return
+        key, waiting, load = self._key, self._values, self.load
+        for slot in slots:
+            if key not in slot.dict:
+                state = slot.state
+                waiting[state] = slot.value
+                if state.callables:
+                    state.callables[key] = load
+                else:  # the class's own, which is immutable
+                    state.callables = {key: load}
+        if len(waiting) > self._tidy_at:
+            self._values = {state: value for state, value in waiting.items() if state.obj() is not None}
+            self._tidy_at = 2 * len(self._values) + 1_000
+
+    def load(self, state: InstanceState[Any], passive: PassiveFlag) -> Any:
         """Answer a read of the attribute, as SQLAlchemy calls it."""
-        value = self.take(state) if passive is PASSIVE_OFF else PASSIVE_NO_RESULT
-        if value is not PASSIVE_NO_RESULT:
+        impl: Any = state.manager[self._key].impl
+        value: Any = self.take(state) if passive is PASSIVE_OFF else PASSIVE_NO_RESULT
+        if value is PASSIVE_NO_RESULT:
+            return impl.callable_(state, passive)
+        is_plain = self._uselist and impl.collection_factory is InstrumentedList
+        if not is_plain or impl.dispatch.init_collection:
             return value
-        lazy: Any = state.manager[self.key].impl.callable_
-        return lazy(state, passive)
+        # A plain list is filled at once; SQLAlchemy would make a call for each object.
+        collection = InstrumentedList(value)
+        CollectionAdapter(impl, state, cast("Any", collection))
+        state.dict[self._key] = collection
+        return ATTR_WAS_SET
 
     def take(self, state: InstanceState[Any]) -> Any:
-        """Return the value, or `PASSIVE_NO_RESULT` if it does not hold for this object. It waits no more."""
-        state.callables.pop(self.key, None)
-        session = state.session
-        if session is None or state.session_id != self.session_id:
+        """Return an object's value, or `PASSIVE_NO_RESULT` if there is none that holds. It waits no more."""
+        value = self.discard(state)
+        session = self._session()
+        if value is PASSIVE_NO_RESULT or session is None:
             return PASSIVE_NO_RESULT
-        self.walk.waiting.discard(state)
-        value, self.value = self.value, PASSIVE_NO_RESULT
-        if state.modified or (session.autoflush and not session._is_clean()):
+        session_id = session.hash_key
+        # As `Session._is_clean()`: a lazy load would flush first.
+        is_dirty = session.identity_map._modified or session._new or session._deleted
+        if state.session_id != session_id or (is_dirty and (session.autoflush or state.modified)):
             return PASSIVE_NO_RESULT
-        objects = value if isinstance(value, list) else () if value is None else (value,)
-        if any(instance_state(one).session_id != self.session_id for one in objects):
-            return PASSIVE_NO_RESULT
-        self.walk.used += 1
+        for each in map(_session_id_of, value if self._uselist else () if value is None else (value,)):
+            if each != session_id:
+                return PASSIVE_NO_RESULT
+        self.used += 1
         return value
 
-    def discard(self, state: InstanceState[Any]) -> None:
-        """Throw the value away, also for copies of this loader that another session's objects may hold."""
-        self.value = PASSIVE_NO_RESULT
-        if state.callables.get(self.key) is self:
-            del state.callables[self.key]
+    def discard(self, state: InstanceState[Any]) -> Any:
+        """Return what waits for an object, or `PASSIVE_NO_RESULT` if nothing does. It waits no more."""
+        loaders = state.callables
+        if loaders:  # else it is the class's own, which is immutable
+            loaders.pop(self._key, None)
+        return self._values.pop(state, PASSIVE_NO_RESULT)
+
+    def end(self) -> None:
+        """Throw away what waits: it is out of date."""
+        self.is_over = True
+        for state in tuple(self._values):
+            self.discard(state)
 
 
 class SessionLoads:
@@ -85,7 +131,7 @@ class SessionLoads:
 
     def __init__(self, experience: Experience) -> None:
         self._experience = experience
-        self._walks: dict[Hashable, Walk] = {}
+        self._walks: dict[Hashable, Ahead] = {}
         self._cohorts = Cohorts()
         self._turn: asyncio.Lock | None = None
         self._holder: asyncio.Task[Any] | None = None
@@ -110,23 +156,24 @@ class SessionLoads:
 
     def walk(
         self,
-        relationship: RelationshipProperty[Any],
+        session: Session,
         state: InstanceState[Any],
+        relationship: RelationshipProperty[Any],
         place: Callable[[], Hashable],
-    ) -> Walk:
+    ) -> Ahead:
         """Return the walk along the objects that were loaded with this one, opening it if there is none."""
-        self._cohorts.count_loads(1)
         key = (relationship, state.runid, state.load_path.path)
         walk = self._walks.get(key)
         if walk is None:
             if len(self._walks) >= MAX_WALKS:
                 self._end([self._walks.pop(next(iter(self._walks)))])
             where = (relationship, place())
-            walk = self._walks[key] = Walk(where, self._experience.first_level(where))
+            level = self._experience.first_level(where)
+            walk = self._walks[key] = Ahead(where, level, session, relationship)
         return walk
 
     def load(
-        self, session: Session, state: InstanceState[Any], path: Any, walk: Walk, *, autoflush: bool
+        self, session: Session, state: InstanceState[Any], path: Any, walk: Ahead, *, autoflush: bool
     ) -> Any:
         """Load the next batch of a walk and let the siblings' values wait.
 
@@ -141,64 +188,74 @@ class SessionLoads:
             The value for `state`, or `PASSIVE_NO_RESULT` where a plain lazy load is as good.
         """
         walk.used += 1
-        batch = self._batch(session, state, path.prop, walk)
+        batch, others = self._batch(session, state, path.prop, walk)
+        self._cohorts.count_loads(len(batch) or 1)
         if not batch:
             return PASSIVE_NO_RESULT
-        values = load_related(session, path, [states[0] for states in batch], autoflush=autoflush)
-        for states, value in zip(batch, values, strict=True):
-            # Who wants the same as the first finds it in the session, unless it does not exist.
-            for each in states if value is None else states[:1]:
-                if each is not state:
-                    self._keep(each, path.prop.key, value, walk)
-        return values[0]
+        load_related(session, state, path, batch, autoflush=autoflush)
+        walk.keep(batch[1:])
+        # Who wants the same object as another finds it in the session, unless it does not exist.
+        walk.keep(slot for first, slot in others if first.value is None)
+        return batch[0].value
 
     def _batch(
-        self, session: Session, state: InstanceState[Any], relationship: RelationshipProperty[Any], walk: Walk
-    ) -> list[list[InstanceState[Any]]]:
-        """Return the states to load for: the asking one, then siblings in the order they were loaded.
+        self,
+        session: Session,
+        state: InstanceState[Any],
+        relationship: RelationshipProperty[Any],
+        walk: Ahead,
+    ) -> tuple[list[Slot], list[tuple[Slot, Slot]]]:
+        """Return what to load, and siblings that want the same as one of those, paired with it.
 
-        Siblings are those for which lazy loads would send statements. They are grouped by what they want: of
-        those that share a many-to-one's object, the first speaks for all. A batch for one object is empty
-        while the walk has not shown that more are wanted.
+        The asking object comes first, then siblings for which lazy loads would send statements, in the order
+        they were loaded. A batch for one object is empty while the walk has not shown that more are wanted.
         """
         size = walk.next_size()
-        run = state.runid
-        assert run is not None  # an object without a run was not loaded, and leads no walk
-        objects = session.identity_map
+        first = Slot(state, state.dict)
+        siblings = self._siblings(session, state, relationship, walk)
         wanted_by = _what_is_wanted(relationship)
+        if wanted_by is None:
+            return ([first, *islice(siblings, size - 1)] if size > 1 else []), []
         asked = wanted_by(state)
         if size == 1 or asked is None:
-            return []
-        batch = {asked: [state]}
-        is_served = {state.class_: True}
-        while len(batch) < size:
-            if not walk.mates:
-                self._cohorts.refill(walk, run, objects)
-                if not walk.mates:
+            return [], []
+        batch = {asked: first}
+        others: list[tuple[Slot, Slot]] = []
+        for slot in siblings:
+            want = wanted_by(slot.state)
+            if want in batch:
+                others.append((batch[want], slot))
+            elif want is not None and want not in session.identity_map:
+                batch[want] = slot
+                if len(batch) == size:
                     break
+        return list(batch.values()), others
+
+    def _siblings(
+        self,
+        session: Session,
+        state: InstanceState[Any],
+        relationship: RelationshipProperty[Any],
+        walk: Ahead,
+    ) -> Iterator[Slot]:
+        """Yield the objects that came with `state` from its query, and have not been read."""
+        key, options, path = relationship.key, state.load_options, state.load_path
+        is_served = {state.class_: True}
+        while walk.mates or self._cohorts.refill(walk, state.runid, session.identity_map):
             mate = walk.mates.pop()
-            if mate is state or mate.runid != run or not _has_same_origin(mate, state):
+            one = mate.obj()
+            if one is None or mate is state:
+                continue
+            loaded = instance_dict(one)
+            if key in loaded or mate.expired or key in mate.callables or mate.load_options is not options:
+                continue
+            if mate.load_path is not path and mate.load_path != path:
                 continue
             if mate.class_ not in is_served:
                 # A query for a base class brings subclasses, which may know something else by this name.
-                is_served[mate.class_] = mate.mapper.relationships.get(relationship.key) is relationship
-            if is_served[mate.class_] and is_as_loaded(mate, relationship.key):
-                want = wanted_by(mate)
-                if want in batch:
-                    batch[want].append(mate)
-                elif want is not None and cast("Any", want) not in objects:
-                    batch[want] = [mate]
-        return list(batch.values())
-
-    def _keep(self, state: InstanceState[Any], key: str, value: Any, walk: Walk) -> None:
-        """Let a value wait in an object, unless it is out of date or something has filled the attribute."""
-        if walk.is_over or key in state.dict or key in state.callables:
-            return
-        if not state.callables:  # the class's empty and immutable one
-            state.callables = {}
-        state.callables[key] = Waiting(key, value, walk, state.session_id)
-        walk.waiting.add(state)
-        self._cohorts.count_loads(1)
+                is_served[mate.class_] = mate.mapper.relationships.get(key) is relationship
+            if is_served[mate.class_]:
+                yield Slot(mate, loaded)
 
     def forget(self) -> None:
         """End all walks and throw away what waits: the session wrote, or its transaction ended."""
@@ -206,37 +263,33 @@ class SessionLoads:
         self._cohorts = Cohorts()
         self._end(walks.values())
 
-    def _end(self, walks: Iterable[Walk]) -> None:
+    def _end(self, walks: Iterable[Ahead]) -> None:
         furthest: dict[Hashable, int] = {}
         for walk in walks:
-            walk.is_over = True
+            walk.end()
             # A recursion walks every level of a tree from one line: its widest level is what it needs.
             furthest[walk.place] = max(walk.used, furthest.get(walk.place, 0))
-            for state in walk.waiting:
-                for loader in tuple(state.callables.values()):
-                    if isinstance(loader, Waiting) and loader.walk is walk:
-                        loader.discard(state)
         for place, used in furthest.items():
             self._experience.learn(place, used)
 
 
-def discard_waiting(state: InstanceState[Any], keys: Iterable[str]) -> None:
-    """Throw away what waits in an object for these attributes."""
-    for key in keys:
-        loader = state.callables.get(key)
-        if isinstance(loader, Waiting):
-            loader.discard(state)
+def waiting_in(state: InstanceState[Any], key: str) -> Ahead | None:
+    """Return the walk whose value waits in an object for this attribute, if one does."""
+    walk = getattr(state.callables.get(key), "__self__", None)
+    return walk if isinstance(walk, Ahead) else None
 
 
 def come_meanwhile(
     session: Session, state: InstanceState[Any], relationship: RelationshipProperty[Any]
 ) -> Any:
     """Return a value that came while its lazy load waited for its turn, or `PASSIVE_NO_RESULT`."""
-    waiting = state.callables.get(relationship.key)
-    if isinstance(waiting, Waiting):
-        return waiting.take(state)
-    wanted: Any = None if state.modified else _what_is_wanted(relationship)(state)
-    found = session.identity_map.get(wanted)
+    walk = waiting_in(state, relationship.key)
+    if walk is not None:
+        return walk.take(state)
+    wanted_by = _what_is_wanted(relationship)
+    if wanted_by is None or state.modified:
+        return PASSIVE_NO_RESULT
+    found = session.identity_map.get(cast("Any", wanted_by(state)))
     if isinstance(found, relationship.mapper.class_) and not instance_state(found).expired:
         return found
     return PASSIVE_NO_RESULT
@@ -258,30 +311,23 @@ def is_as_loaded(state: InstanceState[Any], key: str) -> bool:
     )
 
 
-def _what_is_wanted(relationship: RelationshipProperty[Any]) -> Callable[[InstanceState[Any]], Hashable]:
-    """Return what names the thing that a lazy load of an object's relationship would ask the database for.
+def _what_is_wanted(
+    relationship: RelationshipProperty[Any],
+) -> Callable[[InstanceState[Any]], _Identity | None] | None:
+    """Return what names the object that a lazy load would ask the database for, None if it asks otherwise.
 
-    For a simple many-to-one that is the identity of its object, or None where the key is NULL or not loaded
-    (then there is nothing to ask for, or nobody can tell). For everything else it is the asking state itself.
+    A simple many-to-one asks for an object by its identity; or for nothing where the key is NULL, or nobody
+    can tell for what where the key is not loaded. Everything else asks by who is asking.
     """
     loader: Any = relationship._get_strategy((("lazy", "select"),))
     if relationship.direction is not MANYTOONE or not loader.use_get:
-        return lambda state: state
+        return None
     target = relationship.mapper
     columns = [loader._equated_columns[column] for column in target.primary_key]
 
-    def identity(state: InstanceState[Any]) -> Hashable:
+    def identity(state: InstanceState[Any]) -> _Identity | None:
         mapper = state.manager.mapper
         values = tuple(state.dict.get(mapper.get_property_by_column(column).key) for column in columns)
         return None if None in values else target.identity_key_from_primary_key(values)
 
     return identity
-
-
-def _has_same_origin(state: InstanceState[Any], other: InstanceState[Any]) -> bool:
-    """Tell whether two objects of one query came from the same part of it, and are in one session still."""
-    return (
-        state.session_id == other.session_id
-        and state.load_options is other.load_options
-        and (state.load_path is other.load_path or state.load_path == other.load_path)
-    )

@@ -5,7 +5,7 @@ own, because it knows every shape of relationship: composite keys, secondary tab
 self-references, inheritance. It is given the options that the *objects* were loaded with, so
 `with_loader_criteria`, `defer` and nested options reach the batched load as they reach a lazy one.
 
-The loader is handed a `_Slot` in place of each object's state. A slot answers as the state does, except that
+The loader is handed a `Slot` in place of each object's state. A slot answers as the state does, except that
 a loaded value comes to rest in the slot and does not reach the object: what becomes of it is for the caller
 to say.
 """
@@ -76,24 +76,33 @@ def is_loadable(relationship: RelationshipProperty[Any]) -> bool:
     return polymorphic is None or polymorphic[1] is None
 
 
-class _Slot:
-    """Stands for an object's state while the loader runs, and keeps the value loaded for it."""
+class Slot:
+    """Stands for an object's state while the loader runs, and keeps the value loaded for it.
 
-    __slots__ = ("_state", "dict", "key", "value")
+    Attributes:
+        state: the state it stands for.
+        dict: the object's loaded attributes.
+        key: the object's identity.
+        value: what was loaded: an object or None, or a sequence of objects.
+    """
 
-    def __init__(self, state: InstanceState[Any]) -> None:
-        self._state = state
-        self.dict = state.dict
+    __slots__ = ("dict", "key", "state", "value")
+
+    def __init__(self, state: InstanceState[Any], loaded: dict[str, Any]) -> None:
+        self.state = state
+        self.dict = loaded
         self.key = state.key
         self.value: Any = None
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._state, name)
+        return getattr(self.state, name)
 
-    def get_impl(self, _key: str) -> _Slot:
+    def get_impl(self, _key: str) -> Slot:
+        """Return what the loader hands the value to."""
         return self
 
     def set_committed_value(self, _state: object, _dict: object, value: Any) -> None:
+        """Take the value."""
         self.value = value
 
 
@@ -115,31 +124,30 @@ class _Context:
 
 
 def load_related(
-    session: Session, path: Any, states: Sequence[InstanceState[Any]], *, autoflush: bool = True
-) -> list[Any]:
-    """Load one relationship of many objects with one SELECT for each 500 of them.
+    session: Session, state: InstanceState[Any], path: Any, slots: Sequence[Slot], *, autoflush: bool = True
+) -> None:
+    """Load one relationship of many objects into their slots, with one SELECT for each 500 of them.
+
+    What comes is what lazy loads would return: an object or None, or a sequence of objects.
 
     Args:
         session: the session that the objects belong to.
-        path: the loader path of the relationship, as a lazy load of any of the objects would have it.
-        states: the objects' states; their `load_options` and `load_path` must be equal.
+        state: one of the objects; `load_options` and `load_path` of the others must be equal to its.
+        path: the loader path of the relationship, as the lazy load of `state` has it.
+        slots: the objects' slots.
         autoflush: flush the session first if it is set to.
-
-    Returns:
-        For each state, in order, what a lazy load would return: an object or None, or a list of objects.
     """
     relationship: RelationshipProperty[Any] = path.prop
     loader: Any = relationship._get_strategy(_STRATEGY)
-    slots = [_Slot(state) for state in states]
     load_options = QueryContext.default_load_options + {
         # As a lazy load does: objects that are in the session already are not eagerly completed.
         "_invoke_all_eagers": False,
         "_autoflush": autoflush,
         # `do_orm_execute` hooks that treat lazy loads in some way shall treat this one so.
-        "_lazy_loaded_from": states[0],
+        "_lazy_loaded_from": state,
     }
     loader._load_for_path(
-        _Context(session, states[0].load_options),
+        _Context(session, state.load_options),
         path.parent,
         [(slot, True) for slot in slots],
         None,
@@ -149,9 +157,10 @@ def load_related(
         immutabledict({"_sa_orm_load_options": load_options, BATCH: True}),
     )
     if relationship.uselist:
-        # A lazy load gives each object once, though a secondary table may name it twice.
-        return [list({id(one): one for one in slot.value or ()}.values()) for slot in slots]
-    return [slot.value for slot in slots]
+        for slot in slots:
+            # A lazy load gives each object once, though a secondary table may name it twice.
+            if len(slot.value) > 1 and len(set(map(id, slot.value))) < len(slot.value):
+                slot.value = list({id(one): one for one in slot.value}.values())
 
 
 def result_of(values: Iterable[Any]) -> Result[Any]:

@@ -184,9 +184,9 @@ class TestLoaderCriteria:
     def test_criteria_of_a_do_orm_execute_hook(self, engine, both, skips_relationship_loads):
         """The recipe of SQLAlchemy's documentation, and its variant that adds criteria to every SELECT."""
         tenant = ContextVar("tenant", default=1)
-        TenantSession = sessionmaker(engine, class_=type("TenantSession", (Session,), {}))
+        tenant_session = sessionmaker(engine, class_=type("TenantSession", (Session,), {}))
 
-        @event.listens_for(TenantSession, "do_orm_execute")
+        @event.listens_for(tenant_session, "do_orm_execute")
         def filter_by_tenant(execution):
             if (
                 execution.is_select
@@ -198,7 +198,7 @@ class TestLoaderCriteria:
                 )
 
         def walk(_session):
-            with TenantSession() as session:
+            with tenant_session() as session:
                 return products_of(SHOPS)(session)
 
         ran = both(walk, times=2)

@@ -24,7 +24,7 @@ from sqlalchemy.orm import (
 from sqlalchemy.orm.exc import DetachedInstanceError
 
 from upshift.sql.batching import Batching
-from upshift.sql.preload import Waiting
+from upshift.sql.preload import waiting_in
 
 
 class Base(DeclarativeBase):
@@ -67,7 +67,7 @@ class Folder(Base):
 def engine(tmp_path_factory):
     engine = create_engine(f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/blog.db")
 
-    # The driver's own BEGIN comes too late for savepoints (SQLAlchemy documentation, "Serializable isolation").
+    # The driver's own BEGIN comes too late for savepoints (SQLAlchemy's documentation of pysqlite).
     @event.listens_for(engine, "connect")
     def leave_transactions_alone(connection, _record):
         connection.isolation_level = None
@@ -105,8 +105,8 @@ def titles(author):
     return [post.title for post in author.posts]
 
 
-def waiting_in(objects):
-    return [one for one in objects if any(isinstance(c, Waiting) for c in inspect(one).callables.values())]
+def still_waiting(objects):
+    return [one for one in objects if any(waiting_in(inspect(one), key) for key in inspect(one).callables)]
 
 
 @pytest.fixture
@@ -121,12 +121,12 @@ def same(engine):
         seen = []
         for is_batched in (False, True):
             refill(engine)
-            with closing(Batching([engine] if is_batched else [])) as batching:
+            with closing(Batching([engine] if is_batched else [])) as batching:  # noqa: SIM117 - the session ends first
                 with Session(engine, **session_arguments) as session:
                     authors = session.scalars(AUTHORS).all()
                     for author in authors[:2]:
                         _ = author.posts
-                    assert bool(waiting_in(authors)) is is_batched
+                    assert bool(still_waiting(authors)) is is_batched
                     seen.append(scene(session, authors))
             assert batching.faults == 0
         assert seen[0] == seen[1]
@@ -338,9 +338,9 @@ class TestStatements:
 
     def test_a_select_throws_nothing_away(self, same):
         def scene(session, authors):
-            before = len(waiting_in(authors))
+            before = len(still_waiting(authors))
             session.scalars(select(Author.name)).all()
-            return before == len(waiting_in(authors))
+            return before == len(still_waiting(authors))
 
         assert same(scene)
 
@@ -349,7 +349,7 @@ class TestTransactions:
     def test_commit(self, same):
         def scene(session, authors):
             session.commit()
-            assert not waiting_in(authors)
+            assert not still_waiting(authors)
             return [titles(a) for a in authors]
 
         same(scene)
@@ -357,7 +357,7 @@ class TestTransactions:
     def test_commit_without_expiry(self, engine, same):
         def scene(session, authors):
             session.commit()
-            assert not waiting_in(authors)
+            assert not still_waiting(authors)
             with engine.begin() as connection:
                 connection.execute(insert(Post.__table__).values(id=100, title="new", author_id=5))
             return [titles(a) for a in authors]
@@ -367,7 +367,7 @@ class TestTransactions:
     def test_rollback(self, same):
         def scene(session, authors):
             session.rollback()
-            assert not waiting_in(authors)
+            assert not still_waiting(authors)
             return [titles(a) for a in authors]
 
         same(scene)
@@ -426,7 +426,7 @@ class TestObjects:
     def test_expired_attribute(self, same):
         def scene(session, authors):
             session.expire(authors[4], ["posts"])
-            assert authors[4] not in waiting_in(authors)
+            assert authors[4] not in still_waiting(authors)
             session.connection().execute(insert(Post.__table__).values(id=100, title="new", author_id=5))
             return titles(authors[4])
 
@@ -435,7 +435,7 @@ class TestObjects:
     def test_expired_object(self, same):
         def scene(session, authors):
             session.expire(authors[4])
-            assert authors[4] not in waiting_in(authors)
+            assert authors[4] not in still_waiting(authors)
             return titles(authors[4])
 
         same(scene)
@@ -443,7 +443,7 @@ class TestObjects:
     def test_expire_all(self, same):
         def scene(session, authors):
             session.expire_all()
-            assert not waiting_in(authors)
+            assert not still_waiting(authors)
             return [titles(a) for a in authors]
 
         same(scene)
@@ -520,7 +520,7 @@ class TestObjects:
     def test_closed_session(self, same):
         def scene(session, authors):
             session.close()
-            assert not waiting_in(authors)
+            assert not still_waiting(authors)
             with pytest.raises(DetachedInstanceError):
                 _ = authors[4].posts
 
@@ -619,9 +619,9 @@ class TestCopies:
 
     def test_pickling_takes_nothing_away(self, same):
         def scene(session, authors):
-            before = len(waiting_in(authors))
+            before = len(still_waiting(authors))
             pickle.dumps(authors)
-            return before == len(waiting_in(authors))
+            return before == len(still_waiting(authors))
 
         assert same(scene)
 
