@@ -33,7 +33,7 @@ def show_result(console: Console, result: Result) -> None:
     console.print(f"\n[bold]{result.manifest.name}[/] on {result.database}, before → after")
     console.print(
         _grid(
-            ("endpoint", "statements", "rows", "CPU ms", "CPU ratio (interval)"),
+            ("endpoint", "statements", "rows", "CPU ms", "less CPU (interval)"),
             ((row.name, row.statements, row.rows, row.cpu, row.ratio) for row in rows),
         )
     )
