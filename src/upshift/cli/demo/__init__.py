@@ -140,7 +140,7 @@ def _prove(manifest: Manifest, databases: Databases, pairs: int, progress: Progr
         requests=100,
         min_requests=4,
         rounds=2,
-        warmup=4,
+        warmup=2,
         budget_seconds=0.2,
         connections=2,
         count_cpu_of=databases.processes,
