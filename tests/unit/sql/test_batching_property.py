@@ -94,7 +94,8 @@ def fill(tags, nodes):
         rows = [{"id": i, "tenant": i % 2} for i in range(1, tags + 1)]
         connection.execute(Tag.__table__.insert(), rows)
         for i, (tenant, parent, tag, _) in enumerate(nodes, 1):
-            row = {"id": i, "tenant": tenant, "parent_id": parent, "tag_id": tag if tag and tag <= tags else None}
+            known = tag if tag and tag <= tags else None
+            row = {"id": i, "tenant": tenant, "parent_id": parent, "tag_id": known}
             connection.execute(Node.__table__.insert(), row)
         for i, (*_, liked) in enumerate(nodes, 1):
             for tag in sorted(each for each in liked if each <= tags):
