@@ -202,9 +202,7 @@ class Batching:
         relationship: RelationshipProperty[Any] = path.prop
         value = come_meanwhile(session, state, relationship)
         if value is PASSIVE_NO_RESULT and is_as_loaded(state, relationship.key) and is_loadable(relationship):
-            walk = loads.walk(
-                session, state, relationship, lambda: origin(self._call_sites, sys._getframe(4))
-            )
+            walk = loads.walk(session, state, path, lambda: origin(self._call_sites, sys._getframe(4)))
             value = loads.load(session, state, path, walk, autoflush=execution.load_options._autoflush)
         if value is PASSIVE_NO_RESULT:
             return None

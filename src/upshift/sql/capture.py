@@ -124,12 +124,8 @@ class Capture:
                 statement.parameters = arguments[0]
             if "_sa_orm_load_options" in context.execution_options:
                 _note_loader(context, statement)
-            if statement.error is not None:
-                return
-            if cursor.description is not None:
-                _time_fetches(context, statement)
-            elif cursor.rowcount >= 0:
-                statement.rows = cursor.rowcount
+            if statement.error is None:
+                _time_fetches(context, cursor, statement, self)
         except Exception:
             self.faults += 1
             if self.faults == 1:
@@ -169,7 +165,14 @@ def _note_loader(context: Any, statement: Statement) -> None:
         )
 
 
-def _time_fetches(context: Any, statement: Statement) -> None:
+def _time_fetches(context: Any, cursor: Any, statement: Statement, capture: Capture) -> None:
+    if cursor.description is None:
+        if cursor.rowcount >= 0:
+            statement.rows = cursor.rowcount
+        return
+    if context.isinsert and context._insertmanyvalues_rows is not None:
+        _time_returning(context, statement, capture)
+        return
     strategy = context.cursor_fetch_strategy
     if strategy is _DEFAULT_FETCH:
         options = context.execution_options
@@ -178,17 +181,48 @@ def _time_fetches(context: Any, statement: Statement) -> None:
             started = perf_counter()
             strategy = sa_cursor.BufferedRowCursorFetchStrategy(context.cursor, options)
             statement.fetch_seconds += perf_counter() - started
-    context.cursor_fetch_strategy = _TimedFetch(strategy, statement)
+    timed = strategy
+    while isinstance(timed, _TimedFetch):
+        if timed.capture is capture:  # of an execution before in this context, such as a sequence's
+            timed.statement = statement
+            return
+        timed = timed.inner
+    context.cursor_fetch_strategy = _TimedFetch(strategy, statement, capture)
+
+
+def _time_returning(context: Any, statement: Statement, capture: Capture) -> None:
+    timed = vars(context).get("fetchall_for_returning")
+    if timed is None:
+        timed = context.fetchall_for_returning = _TimedReturning(context.fetchall_for_returning)
+    timed.statements[capture] = statement
+
+
+class _TimedReturning:
+    """Reads the rows that one batch of a bulk INSERT returns; SQLAlchemy does so after each batch."""
+
+    def __init__(self, fetch: Callable[[Any], Any]) -> None:
+        self._fetch = fetch
+        self.statements: dict[Capture, Statement] = {}
+
+    def __call__(self, cursor: Any) -> Any:
+        started = perf_counter()
+        rows = self._fetch(cursor)
+        seconds = perf_counter() - started
+        for statement in self.statements.values():
+            statement.fetch_seconds += seconds
+            statement.rows = len(rows)
+        return rows
 
 
 class _TimedFetch(sa_cursor.ResultFetchStrategy):
     """Adds the time and the rows of each fetch to a statement; another strategy does the fetching."""
 
-    __slots__ = ("inner", "statement")
+    __slots__ = ("capture", "inner", "statement")
 
-    def __init__(self, inner: Any, statement: Statement) -> None:
+    def __init__(self, inner: Any, statement: Statement, capture: Capture) -> None:
         self.inner = inner
         self.statement = statement
+        self.capture = capture
 
     @property
     def alternate_cursor_description(self) -> Any:  # type: ignore[override] # read through to the other strategy
@@ -222,7 +256,7 @@ class _TimedFetch(sa_cursor.ResultFetchStrategy):
         before = result.cursor_strategy
         self.inner.yield_per(result, dbapi_cursor, num)
         if result.cursor_strategy is not before:
-            result.cursor_strategy = _TimedFetch(result.cursor_strategy, self.statement)
+            result.cursor_strategy = _TimedFetch(result.cursor_strategy, self.statement, self.capture)
 
     def soft_close(self, result: Any, dbapi_cursor: Any) -> None:
         self.inner.soft_close(result, dbapi_cursor)

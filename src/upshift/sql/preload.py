@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from itertools import islice
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 from weakref import ref
 
@@ -36,8 +35,6 @@ MAX_WALKS = 1_024
 
 _Identity = tuple[type[Any], tuple[Any, ...], Any]
 
-_session_id_of = attrgetter("_sa_instance_state.session_id")
-
 
 class Ahead(Walk):
     """A walk with the values that were fetched ahead for it.
@@ -47,17 +44,22 @@ class Ahead(Walk):
     something to flush, and not when the value itself has left the session. Then it is loaded lazily instead.
     """
 
-    __slots__ = ("_key", "_session", "_tidy_at", "_uselist", "_values")
+    __slots__ = ("_impl", "_key", "_list_class", "_session", "_tidy_at", "_uselist", "_values")
 
     def __init__(
-        self, place: Hashable, level: int, session: Session, relationship: RelationshipProperty[Any]
+        self, place: Hashable, level: int, session: Session, state: InstanceState[Any], path: Any
     ) -> None:
         super().__init__(place, level)
+        relationship: RelationshipProperty[Any] = path.prop
         self._session = ref(session)
         self._key = relationship.key
         self._uselist = relationship.uselist
         self._values: dict[InstanceState[Any], Any] = {}
         self._tidy_at = 1_000
+        manager: Any = state.manager
+        self._impl = manager[relationship.key].impl
+        is_plain = relationship.uselist and self._impl.collection_factory is InstrumentedList
+        self._list_class = state.class_ if is_plain and not self._impl.dispatch.init_collection else None
 
     def keep(self, slots: Iterable[Slot]) -> None:
         """Let the values of slots wait in their objects, except where something filled the attribute."""
@@ -78,16 +80,15 @@ class Ahead(Walk):
 
     def load(self, state: InstanceState[Any], passive: PassiveFlag) -> Any:
         """Answer a read of the attribute, as SQLAlchemy calls it."""
-        impl: Any = state.manager[self._key].impl
         value: Any = self.take(state) if passive is PASSIVE_OFF else PASSIVE_NO_RESULT
         if value is PASSIVE_NO_RESULT:
-            return impl.callable_(state, passive)
-        is_plain = self._uselist and impl.collection_factory is InstrumentedList
-        if not is_plain or impl.dispatch.init_collection:
+            lazy: Any = state.manager[self._key].impl.callable_
+            return lazy(state, passive)
+        if state.class_ is not self._list_class:
             return value
         # A plain list is filled at once; SQLAlchemy would make a call for each object.
         collection = InstrumentedList(value)
-        CollectionAdapter(impl, state, cast("Any", collection))
+        CollectionAdapter(self._impl, state, cast("Any", collection))
         state.dict[self._key] = collection
         return ATTR_WAS_SET
 
@@ -102,8 +103,8 @@ class Ahead(Walk):
         is_dirty = session.identity_map._modified or session._new or session._deleted
         if state.session_id != session_id or (is_dirty and (session.autoflush or state.modified)):
             return PASSIVE_NO_RESULT
-        for each in map(_session_id_of, value if self._uselist else () if value is None else (value,)):
-            if each != session_id:
+        for one in value if self._uselist else () if value is None else (value,):
+            if one._sa_instance_state.session_id != session_id:
                 return PASSIVE_NO_RESULT
         self.used += 1
         return value
@@ -155,21 +156,17 @@ class SessionLoads:
             self._turn.release()
 
     def walk(
-        self,
-        session: Session,
-        state: InstanceState[Any],
-        relationship: RelationshipProperty[Any],
-        place: Callable[[], Hashable],
+        self, session: Session, state: InstanceState[Any], path: Any, place: Callable[[], Hashable]
     ) -> Ahead:
         """Return the walk along the objects that were loaded with this one, opening it if there is none."""
-        key = (relationship, state.runid, state.load_path.path)
+        key = (path.prop, state.runid, state.load_path.path)
         walk = self._walks.get(key)
         if walk is None:
             if len(self._walks) >= MAX_WALKS:
                 self._end([self._walks.pop(next(iter(self._walks)))])
-            where = (relationship, place())
+            where = (path.prop, place())
             level = self._experience.first_level(where)
-            walk = self._walks[key] = Ahead(where, level, session, relationship)
+            walk = self._walks[key] = Ahead(where, level, session, state, path)
         return walk
 
     def load(

@@ -156,11 +156,19 @@ def load_related(
         None,
         immutabledict({"_sa_orm_load_options": load_options, BATCH: True}),
     )
-    if relationship.uselist:
+    if relationship.uselist and _may_repeat(relationship, loader):
         for slot in slots:
-            # A lazy load gives each object once, though a secondary table may name it twice.
-            if len(slot.value) > 1 and len(set(map(id, slot.value))) < len(slot.value):
-                slot.value = list({id(one): one for one in slot.value}.values())
+            slot.value = list({id(one): one for one in slot.value}.values())
+
+
+def _may_repeat(relationship: RelationshipProperty[Any], loader: Any) -> bool:
+    """Tell whether the rows may name an object twice for one parent; a lazy load gives it once even so."""
+    if loader.entity.is_aliased_class:
+        return True
+    if relationship.secondary is None:
+        return False
+    keys = set(relationship.secondary.primary_key)
+    return not keys or not keys <= relationship.remote_side
 
 
 def result_of(values: Iterable[Any]) -> Result[Any]:

@@ -115,7 +115,7 @@ def play(walk, options, *, batched):
         assert batching.active
         met = list(session.scalars(select(Node).order_by(Node.id).options(*options)))
         seen.append(name(met))
-        for kind, first, second in walk:
+        for kind, first, second in walk if met else []:
             one = met[first % len(met)]
             try:
                 seen.append(step(session, met, one, kind, second))

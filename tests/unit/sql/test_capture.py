@@ -12,7 +12,23 @@ from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
-from sqlalchemy import ForeignKey, create_engine, delete, event, func, insert, select, text, update
+from sqlalchemy import (
+    Column,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    delete,
+    event,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncAttrs, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, selectinload
@@ -259,6 +275,45 @@ class TestRows:
             connection.execute(insert(Order), [{"id": n, "note": str(n)} for n in range(10, 17)])
         (statement,) = record.statements
         assert (statement.executions, statement.rows) == (7, 7)
+
+    @pytest.mark.parametrize("captures", [1, 2])
+    def test_each_batch_of_a_bulk_insert_has_the_rows_it_returned(self, engine, current, record, captures):
+        """However many batches there are; with a sentinel that does not sort, each row is one."""
+        captures = [Capture([engine], current) for _ in range(captures)]
+        orders = [Order(note=str(number)) for number in range(3_000)]
+        with Session(engine) as session:
+            session.add_all(orders)
+            session.flush()
+            assert len({order.id for order in orders}) == 3_000
+        for capture in captures:
+            capture.close()
+            assert capture.faults == 0
+        assert {statement.rows for statement in record.statements} == {1}
+        assert len(record.statements) + record.statements_dropped == 3_000 * len(captures)
+
+    def test_rows_that_a_bulk_insert_returns_to_the_application(self, observed, record):
+        with Session(observed) as session:
+            orders = session.scalars(
+                insert(Order).returning(Order.id), [{"note": str(number)} for number in range(5)]
+            )
+            assert len(orders.all()) == 5
+        assert [statement.rows for statement in record.statements] == [5]
+
+    def test_a_default_that_is_asked_for_first_keeps_its_rows_to_itself(self, observed, record):
+        table = Table(
+            "numbered",
+            MetaData(),
+            Column("id", Integer, primary_key=True, default=select(literal(7)).scalar_subquery()),
+            Column("note", String),
+            implicit_returning=False,
+        )
+        with observed.begin() as connection:
+            table.create(connection)
+            record.statements.clear()
+            connection.execute(table.insert(), {"note": "x"})
+        first, second = record.statements
+        assert (first.sql[:6], second.sql[:6]) == ("SELECT", "INSERT")
+        assert second.rows == 1
 
     async def test_async_results(self, async_observed):
         async def work(session):
