@@ -159,11 +159,17 @@ class _Bench:
     @asynccontextmanager
     async def servers(self) -> AsyncIterator[dict[Arm, Server]]:
         """A fresh server for each arm, all running until the block is left."""
+        arms = self._in_random_order()
         async with AsyncExitStack() as stack:
-            yield {
-                arm: await stack.enter_async_context(self._serve(self._variants[arm]))
-                for arm in self._in_random_order()
-            }
+            # They start at the same time; none is asked before the last is ready.
+            started = await asyncio.gather(
+                *(stack.enter_async_context(self._serve(self._variants[arm])) for arm in arms),
+                return_exceptions=True,  # a server that comes up after another has failed is stopped as well
+            )
+            for server in started:
+                if isinstance(server, BaseException):
+                    raise server
+            yield {arm: server for arm, server in zip(arms, started, strict=True)}
 
     async def samples(
         self, servers: Mapping[Arm, Server], scenario: Scenario, block: int, count: int

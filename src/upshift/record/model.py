@@ -91,6 +91,12 @@ class Record:
         status: the HTTP status sent; 500 where the application raised before it sent one; 0 while open.
         started: `time.perf_counter()` at the start, in seconds.
         seconds: from start to the last byte of the body; 0.0 while open.
+        request_id: the id that the request's response, log lines and outgoing calls carry.
+        trace_id: the W3C trace it belongs to, 32 hex digits; "" where it belongs to none.
+        span_id: its own span in that trace, 16 hex digits; "" without a trace.
+        parent_span_id: the caller's span, 16 hex digits; "" where there is none.
+        request_bytes: bytes of the request body that the application read.
+        first_byte_seconds: from start to the first byte of the answer; 0.0 until then.
         response_bytes: bytes of the response body as they left the recorder.
         content_type: the response's media type without parameters, lower case; "" if it has none.
         content_encoding: the response's content coding, lower case; "" if it has none.
@@ -100,23 +106,31 @@ class Record:
         statements_dropped: statements beyond that bound.
         error: class name of the exception that left the application, if one did; `IncompleteResponse` where
             it returned before the last byte was sent.
+        context: what the application wants said in the log lines of this request; None until it does.
     """
 
     __slots__ = (
         "accept_encoding",
         "content_encoding",
         "content_type",
+        "context",
         "endpoint",
         "error",
+        "first_byte_seconds",
         "method",
+        "parent_span_id",
         "path",
+        "request_bytes",
+        "request_id",
         "response_bytes",
         "route",
         "seconds",
+        "span_id",
         "started",
         "statements",
         "statements_dropped",
         "status",
+        "trace_id",
     )
 
     def __init__(self, method: str, path: str, started: float) -> None:
@@ -126,6 +140,12 @@ class Record:
         self.route: str | None = None
         self.endpoint: Callable[..., Any] | None = None
         self.status = 0
+        self.request_id = ""
+        self.trace_id = ""
+        self.span_id = ""
+        self.parent_span_id = ""
+        self.request_bytes = 0
+        self.first_byte_seconds = 0.0
         self.seconds = 0.0
         self.response_bytes = 0
         self.content_type = ""
@@ -134,6 +154,7 @@ class Record:
         self.statements: list[Statement] = []
         self.statements_dropped = 0
         self.error: str | None = None
+        self.context: dict[str, Any] | None = None
 
     @property
     def operation(self) -> str:
