@@ -166,10 +166,12 @@ class _Bench:
                 *(stack.enter_async_context(self._serve(self._variants[arm])) for arm in arms),
                 return_exceptions=True,  # a server that comes up after another has failed is stopped as well
             )
-            for server in started:
+            servers = {}
+            for arm, server in zip(arms, started, strict=True):
                 if isinstance(server, BaseException):
                     raise server
-            yield {arm: server for arm, server in zip(arms, started, strict=True)}
+                servers[arm] = server
+            yield servers
 
     async def samples(
         self, servers: Mapping[Arm, Server], scenario: Scenario, block: int, count: int
