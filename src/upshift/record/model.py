@@ -97,6 +97,7 @@ class Record:
         parent_span_id: the caller's span, 16 hex digits; "" where there is none.
         request_bytes: bytes of the request body that the application read.
         first_byte_seconds: from start to the first byte of the answer; 0.0 until then.
+        pool_wait_seconds: time spent waiting for a connection of an engine's pool.
         response_bytes: bytes of the response body as they left the recorder.
         content_type: the response's media type without parameters, lower case; "" if it has none.
         content_encoding: the response's content coding, lower case; "" if it has none.
@@ -120,6 +121,7 @@ class Record:
         "method",
         "parent_span_id",
         "path",
+        "pool_wait_seconds",
         "request_bytes",
         "request_id",
         "response_bytes",
@@ -146,6 +148,7 @@ class Record:
         self.parent_span_id = ""
         self.request_bytes = 0
         self.first_byte_seconds = 0.0
+        self.pool_wait_seconds = 0.0
         self.seconds = 0.0
         self.response_bytes = 0
         self.content_type = ""
