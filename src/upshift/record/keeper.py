@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from upshift.record.histogram import RELATIVE_ERROR, Histogram
+from upshift.record.model import NO_ROUTE
 
 if TYPE_CHECKING:
     from upshift.record.model import Record
@@ -58,12 +59,12 @@ class Keeper:
     def __init__(self, settings: RecordSettings) -> None:
         self._ring: deque[Record] = deque(maxlen=settings.ring_size)
         self._sample_rate = settings.sample_rate
-        self._routes: dict[str, _Route] = {}
+        self._routes: dict[tuple[str, str | None], _Route] = {}
         self._others = _Route()
 
     def keep(self, record: Record) -> None:
         """Count a closed record, and keep it if it is worth it."""
-        operation = record.operation
+        operation = (record.method, record.route)
         route = self._routes.get(operation)
         if route is None:
             route = self._others
@@ -80,4 +81,7 @@ class Keeper:
 
     def durations(self) -> dict[str, Histogram]:
         """Return the distribution of durations, in seconds, by route (`GET /orders/{order_id}`)."""
-        return {operation: route.seconds for operation, route in self._routes.items()}
+        return {
+            f"{method} {template or NO_ROUTE}": route.seconds
+            for (method, template), route in self._routes.items()
+        }

@@ -16,6 +16,10 @@ MAX_STATEMENTS = 2_000
 """Statements that one record keeps in full; further ones are only counted."""
 
 
+NO_ROUTE = "(no route)"
+"""The name that all requests without a route share."""
+
+
 class LazyLoad(NamedTuple):
     """The lazy load that caused a statement.
 
@@ -95,6 +99,7 @@ class Record:
         trace_id: the W3C trace it belongs to, 32 hex digits; "" where it belongs to none.
         span_id: its own span in that trace, 16 hex digits; "" without a trace.
         parent_span_id: the caller's span, 16 hex digits; "" where there is none.
+        is_sampled: whether the caller recorded its span; None where it did not say.
         request_bytes: bytes of the request body that the application read.
         first_byte_seconds: from start to the first byte of the answer; 0.0 until then.
         pool_wait_seconds: time spent waiting for a connection of an engine's pool.
@@ -118,6 +123,7 @@ class Record:
         "endpoint",
         "error",
         "first_byte_seconds",
+        "is_sampled",
         "method",
         "parent_span_id",
         "path",
@@ -146,6 +152,7 @@ class Record:
         self.trace_id = ""
         self.span_id = ""
         self.parent_span_id = ""
+        self.is_sampled: bool | None = None
         self.request_bytes = 0
         self.first_byte_seconds = 0.0
         self.pool_wait_seconds = 0.0
@@ -162,7 +169,7 @@ class Record:
     @property
     def operation(self) -> str:
         """Method and route template, the name that requests of one kind share."""
-        return f"{self.method} {self.route or '(no route)'}"
+        return f"{self.method} {self.route or NO_ROUTE}"
 
     def add(self, statement: Statement) -> None:
         """Keep a statement, or count it when the record is full."""

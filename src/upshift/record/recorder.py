@@ -10,11 +10,12 @@ import logging
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from upshift.record.identity import Ids
 from upshift.record.model import Record
 from upshift.record.route import RouteTemplates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from contextvars import ContextVar
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -34,6 +35,10 @@ BODIES = frozenset({"http.response.body", "http.response.pathsend", "http.respon
 logger = logging.getLogger("upshift.record")
 
 
+REQUEST_ID = b"x-request-id"
+"""The response header that tells the request's id."""
+
+
 class Recorder:
     """Records the HTTP requests that pass it; websockets and the lifespan pass untouched.
 
@@ -49,6 +54,7 @@ class Recorder:
         current: holds the open record; statements are added to it from wherever the request's context is.
 
     Attributes:
+        active: requests that are open.
         faults: records lost to exceptions of `on_close`.
 
     Example:
@@ -69,10 +75,12 @@ class Recorder:
     def __init__(
         self, app: ASGIApp, on_close: Callable[[Record], None], current: ContextVar[Record | None]
     ) -> None:
+        self.active = 0
         self.faults = 0
         self._app = app
         self._on_close = on_close
         self._current = current
+        self._ids = Ids()
         self._templates = RouteTemplates()
         self._media_types: dict[bytes, str] = {}
 
@@ -83,22 +91,31 @@ class Recorder:
             return
 
         record = Record(scope["method"], scope["path"][:MAX_TEXT], perf_counter())
-        for name, value in scope["headers"]:
-            if name == b"accept-encoding":
-                record.accept_encoding = value[:MAX_TEXT].decode("latin-1")
-                break
+        headers = dict(scope["headers"])
+        self._ids.identify(record, headers)
+        if accept := headers.get(b"accept-encoding"):
+            record.accept_encoding = accept[:MAX_TEXT].decode("latin-1")
+        if b"content-length" in headers or b"transfer-encoding" in headers:
+            receive = _counting(receive, record)
 
-        async def recording_send(message: Message) -> None:
+        async def send_last(message: Message) -> None:
+            await send(message)
+            record.seconds = perf_counter() - record.started
+
+        # No coroutine of its own: it only looks at messages on their way.
+        def recording_send(message: Message) -> Awaitable[None]:
             kind = message["type"]
             if kind == "http.response.start":
                 record.status = message["status"]
-                self._read_headers(record, message)
-            await send(message)
-            if kind in BODIES:
+                record.first_byte_seconds = perf_counter() - record.started
+                message = self._read_headers(record, message)
+            elif kind in BODIES:
                 record.response_bytes += len(message.get("body", b""))
                 if not message.get("more_body", False):
-                    record.seconds = perf_counter() - record.started
+                    return send_last(message)
+            return send(message)
 
+        self.active += 1
         token = self._current.set(record)
         try:
             await self._app(scope, receive, recording_send)
@@ -107,14 +124,20 @@ class Recorder:
             raise
         finally:
             self._current.reset(token)
+            self.active -= 1
             self._close(record, scope)
 
-    def _read_headers(self, record: Record, message: Message) -> None:
-        for name, value in message.get("headers", ()):
+    def _read_headers(self, record: Record, message: Message) -> Message:
+        """Note what the response says of itself, and return its start with the request id added."""
+        headers = message.get("headers", ())
+        for name, value in headers:
             if name == b"content-type":  # ASGI has header names in lower case
                 record.content_type = self._media_types.get(value) or self._media_type(value)
             elif name == b"content-encoding":
                 record.content_encoding = value[:MAX_TEXT].decode("latin-1").strip().lower()
+            elif name == REQUEST_ID:
+                return message  # the application has its own way with ids
+        return {**message, "headers": [*headers, (REQUEST_ID, record.request_id.encode("ascii"))]}
 
     def _media_type(self, value: bytes) -> str:
         media_type = value[:MAX_TEXT].partition(b";")[0].decode("latin-1").strip().lower()
@@ -130,7 +153,6 @@ class Recorder:
         try:
             record.endpoint = scope.get("endpoint")
             record.route = self._templates.find(scope)
-            record.endpoint = scope.get("endpoint")
             self._on_close(record)
         except Exception:
             self.faults += 1
@@ -138,3 +160,15 @@ class Recorder:
                 logger.exception(
                     "a record was lost, its request was not touched; later faults are only counted"
                 )
+
+
+def _counting(receive: Receive, record: Record) -> Receive:
+    """Count the bytes of the request's body that the application reads."""
+
+    async def counting_receive() -> Message:
+        message = await receive()
+        if message["type"] == "http.request":
+            record.request_bytes += len(message.get("body", b""))
+        return message
+
+    return counting_receive

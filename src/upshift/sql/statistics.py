@@ -76,6 +76,8 @@ class StatementTable:
 
     def fold(self, record: Record) -> None:
         """Add the statements of a closed record."""
+        if not record.statements:
+            return
         route = record.operation
         for statement in record.statements:
             digest = self._digests.of(statement.sql)

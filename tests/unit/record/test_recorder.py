@@ -386,8 +386,70 @@ async def test_messages_reach_the_server_unchanged_and_in_order():
     async def keep(message):
         received.append(message)
 
-    await Recording(answering(*messages)).recorder(scope_of(), None, keep)
-    assert all(given is got for given, got in zip(messages, received, strict=True))
+    recording = Recording(answering(*messages))
+    await recording.recorder(scope_of(), None, keep)
+    assert all(given is got for given, got in zip(messages[1:], received[1:], strict=True))
+    request_id = (b"x-request-id", recording.record.request_id.encode())
+    assert received[0] == {**messages[0], "headers": [*messages[0]["headers"], request_id]}
+
+
+async def test_the_application_s_own_list_of_headers_is_not_touched():
+    answer = start(headers=[(b"content-type", b"text/plain")])
+    await Recording(answering(answer, body())).recorder(scope_of(), None, drop)
+    assert answer["headers"] == [(b"content-type", b"text/plain")]
+
+
+async def test_a_request_id_that_the_application_sets_stays():
+    answer = start(headers=[(b"x-request-id", b"mine")])
+    received = []
+
+    async def keep(message):
+        received.append(message)
+
+    await Recording(answering(answer, body())).recorder(scope_of(), None, keep)
+    assert received[0] is answer
+
+
+async def test_the_bytes_that_the_application_reads_of_the_request_are_counted():
+    async def app(scope, receive, send):
+        while (await receive())["more_body"]:
+            pass
+        await answering(start(), body())(scope, receive, send)
+
+    parts = [
+        {"type": "http.request", "body": b"abc", "more_body": True},
+        {"type": "http.request", "body": b"de", "more_body": False},
+    ]
+
+    async def receive():
+        return parts.pop(0)
+
+    recording = Recording(app)
+    await recording.recorder(scope_of(headers=[(b"transfer-encoding", b"chunked")]), receive, drop)
+    assert recording.record.request_bytes == 5
+
+
+async def test_the_first_byte_is_timed_apart_from_the_last(clock):
+    async def app(scope, receive, send):
+        clock.now += 1
+        await send(start())
+        clock.now += 5
+        await send(body(b"x"))
+
+    recording = Recording(app)
+    await recording.recorder(scope_of(), None, drop)
+    assert (recording.record.first_byte_seconds, recording.record.seconds) == (1.0, 6.0)
+
+
+async def test_open_requests_are_counted_while_they_are_open():
+    async def app(scope, receive, send):
+        assert recording.recorder.active == 1
+        raise LookupError
+
+    recording = Recording(app)
+    with pytest.raises(LookupError):
+        await recording.recorder(scope_of(), None, drop)
+    assert recording.recorder.active == 0
 
 
 async def test_hostile_lengths_are_cut():
