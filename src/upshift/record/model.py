@@ -101,6 +101,7 @@ class Record:
         parent_span_id: the caller's span, 16 hex digits; "" where there is none.
         is_sampled: whether the caller recorded its span; None where it did not say.
         request_bytes: bytes of the request body that the application read.
+        is_streamed: whether the body was sent in more than one piece.
         first_byte_seconds: from start to the first byte of the answer; 0.0 until then.
         pool_wait_seconds: time spent waiting for a connection of an engine's pool.
         response_bytes: bytes of the response body as they left the recorder.
@@ -124,6 +125,7 @@ class Record:
         "error",
         "first_byte_seconds",
         "is_sampled",
+        "is_streamed",
         "method",
         "parent_span_id",
         "path",
@@ -154,6 +156,7 @@ class Record:
         self.parent_span_id = ""
         self.is_sampled: bool | None = None
         self.request_bytes = 0
+        self.is_streamed = False
         self.first_byte_seconds = 0.0
         self.pool_wait_seconds = 0.0
         self.seconds = 0.0

@@ -113,6 +113,7 @@ class Recorder:
                 record.response_bytes += len(message.get("body", b""))
                 if not message.get("more_body", False):
                     return send_last(message)
+                record.is_streamed = True
             return send(message)
 
         self.active += 1

@@ -1,0 +1,58 @@
+"""Answers the paths that are Upshift's own, before the application is asked."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from upshift.telemetry.exposition import expose
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from upshift.telemetry.metrics import Metrics
+
+_READING = frozenset({"GET", "HEAD"})
+
+
+class Endpoints:
+    """Puts further paths before an application; all others are the application's.
+
+    Args:
+        app: the application.
+        paths: what answers each path.
+    """
+
+    def __init__(self, app: ASGIApp, paths: Mapping[str, ASGIApp]) -> None:
+        self._app = app
+        self._paths = paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or hand on to the application."""
+        answer = self._app
+        if scope["type"] == "http" and scope["method"] in _READING:
+            # What a proxy has put before the path is in it as well, by the ASGI specification.
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            answer = self._paths.get(path, answer)
+        await answer(scope, receive, send)
+
+
+class MetricsEndpoint:
+    """Answers with the metrics in a format that the scraper reads."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """Write the metrics in a thread, so that requests go on meanwhile."""
+        accept = b",".join(value for name, value in scope["headers"] if name == b"accept").decode("latin-1")
+        content_type, body = await asyncio.to_thread(expose, self._metrics, accept)
+        headers = [
+            (b"content-type", content_type.encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"cache-control", b"no-store"),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

@@ -1,0 +1,173 @@
+"""The metrics of HTTP requests and of their statements, made of closed records.
+
+Names and labels are those of OpenTelemetry's semantic conventions for HTTP servers and database clients, in
+Prometheus form. What they do not name, statements and rows, is named in their manner.
+
+A request adds to series that are found by one look into a table, so its price does not depend on labels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from upshift.telemetry.metrics import DURATION_BUCKETS, OTHER, SIZE_BUCKETS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from upshift.record import Record, Statement
+    from upshift.telemetry.metrics import Histogram, LabelBounds, Metrics
+
+METHODS = ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")
+"""Methods with a label of their own, those of RFC 9110 and RFC 5789; others are `_OTHER`."""
+
+MAX_ROUTES = 500
+"""Routes with a label of their own."""
+
+MAX_ERRORS = 50
+"""Exceptions with a label of their own."""
+
+MAX_DIGESTS = 500
+"""Kinds of statement with a label of their own."""
+
+MAX_REMEMBERED = 10_000
+"""Combinations of labels whose series are remembered; others are looked up each time."""
+
+STATEMENT_BUCKETS = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
+FAST_BUCKETS = (0.0005, 0.001, 0.0025, *DURATION_BUCKETS)
+
+_OPERATIONS = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "CALL")
+_SERVER_ERROR = 500
+
+
+class _Request(NamedTuple):
+    """The series of requests that have all labels in common."""
+
+    seconds: Histogram
+    request_bytes: Histogram
+    response_bytes: Histogram
+    first_byte: Histogram
+    statements: Histogram
+
+
+class HttpMetrics:
+    """Counts requests, and the statements that they sent.
+
+    Args:
+        metrics: where the families are declared.
+        digest_of: tells the kind of a statement by its text, shortly and without its values.
+        active: tells the number of open requests.
+
+    Example:
+        >>> from upshift.record import Record
+        >>> from upshift.telemetry.metrics import Metrics
+        >>> metrics = Metrics()
+        >>> http = HttpMetrics(metrics, digest_of=str, active=lambda: 0)
+        >>> record = Record("GET", "/orders/7", 0.0)
+        >>> record.route, record.status, record.seconds = "/orders/{order_id}", 200, 0.012
+        >>> http.add(record)
+        >>> duration = "http_server_request_duration_seconds"
+        >>> [each.labels for each in metrics.series() if each.family == duration]
+        [('GET', '/orders/{order_id}', '200', '')]
+    """
+
+    def __init__(self, metrics: Metrics, digest_of: Callable[[str], str], active: Callable[[], int]) -> None:
+        self._digest_of = digest_of
+        statuses = tuple(map(str, range(100, 600)))
+        route: LabelBounds = {"http_route": MAX_ROUTES}
+        labels: LabelBounds = {
+            "http_request_method": METHODS,
+            **route,
+            "http_response_status_code": statuses,
+            "error_type": MAX_ERRORS,
+        }
+        self._seconds = metrics.histogram(
+            "http_server_request_duration", "Duration of HTTP requests, to the last byte sent", labels=labels
+        )
+        self._request_bytes = metrics.histogram(
+            "http_server_request_body_size",
+            "Bytes that the application read of request bodies",
+            unit="bytes",
+            labels=labels,
+            buckets=SIZE_BUCKETS,
+        )
+        self._response_bytes = metrics.histogram(
+            "http_server_response_body_size",
+            "Bytes of response bodies, as they were sent",
+            unit="bytes",
+            labels=labels,
+            buckets=SIZE_BUCKETS,
+        )
+        self._first_byte = metrics.histogram(
+            "http_server_time_to_first_byte", "Time to the start of streamed responses", labels=route
+        )
+        self._statements = metrics.histogram(
+            "http_server_request_statements",
+            "Statements that a request sent to databases",
+            unit="statements",
+            labels=route,
+            buckets=STATEMENT_BUCKETS,
+        )
+        statement_labels: LabelBounds = {
+            "db_operation_name": _OPERATIONS,
+            "db_query_digest": MAX_DIGESTS,
+            "http_route": MAX_ROUTES,
+            "error_type": MAX_ERRORS,
+        }
+        self._operation_seconds = metrics.histogram(
+            "db_client_operation_duration",
+            "Time in the database's driver for each statement, fetching included",
+            labels=statement_labels,
+            buckets=FAST_BUCKETS,
+        )
+        self._rows = metrics.counter("db_client_rows", "Rows fetched or changed", unit="rows", labels=route)
+        gauge = metrics.gauge("http_server_active_requests", "Requests that are open")
+        metrics.before_collecting(lambda: gauge.set(active()))
+        self._requests: dict[tuple[str, str | None, int, str | None], _Request] = {}
+        self._operations: dict[tuple[str, str | None, str | None], Histogram] = {}
+
+    def add(self, record: Record) -> None:
+        """Count a closed record."""
+        key = (record.method, record.route, record.status, record.error)
+        series = self._requests.get(key) or self._find(record, key)
+        series.seconds.observe(record.seconds, record.trace_id if record.is_sampled else "")
+        series.request_bytes.observe(record.request_bytes)
+        series.response_bytes.observe(record.response_bytes)
+        if record.is_streamed:
+            series.first_byte.observe(record.first_byte_seconds)
+        statements = record.statements
+        series.statements.observe(len(statements) + record.statements_dropped)
+        if statements:
+            self._add_statements(statements, record.route)
+
+    def _find(self, record: Record, key: tuple[str, str | None, int, str | None]) -> _Request:
+        # A route that did not match has no label, and so one series for all the paths there may be.
+        route = record.route or ""
+        error = record.error or (str(record.status) if record.status >= _SERVER_ERROR else "")
+        labels = (record.method if record.method in METHODS else OTHER, route, str(record.status), error)
+        series = _Request(
+            self._seconds.at(labels),
+            self._request_bytes.at(labels),
+            self._response_bytes.at(labels),
+            self._first_byte.at((route,)),
+            self._statements.at((route,)),
+        )
+        if len(self._requests) < MAX_REMEMBERED:
+            self._requests[key] = series
+        return series
+
+    def _add_statements(self, statements: list[Statement], route: str | None) -> None:
+        rows = 0
+        for statement in statements:
+            digest = self._digest_of(statement.sql)
+            key = (digest, route, statement.error)
+            seconds = self._operations.get(key)
+            if seconds is None:
+                operation = statement.sql.lstrip()[:10].partition(" ")[0].upper()
+                seconds = self._operation_seconds.at((operation, digest, route or "", statement.error or ""))
+                if len(self._operations) < MAX_REMEMBERED:
+                    self._operations[key] = seconds
+            seconds.observe(statement.execute_seconds + statement.fetch_seconds)
+            rows += statement.rows or 0
+        if rows:
+            self._rows.at((route or "",)).add(rows)
