@@ -11,9 +11,10 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from upshift.diagnose import Observation, diagnose
-from upshift.record import Attachment, CallSites, Keeper, Record, Recorder
+from upshift.record import Attachment, Backlog, CallSites, Keeper, Record, Recorder
 from upshift.settings import Settings
 from upshift.sql import Batching, Capture, StatementTable
+from upshift.telemetry import Endpoints, HttpMetrics, Metrics, MetricsEndpoint
 from upshift.traffic import Compression
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Upshift:
 
     Attributes:
         settings: the settings in force.
+        metrics: declares metrics of the application's own, which are exposed beside Upshift's.
 
     Raises:
         SettingsError: an `UPSHIFT_*` variable has a value that its setting cannot have.
@@ -64,9 +66,19 @@ class Upshift:
     ) -> None:
         engines = _sync_engines(engine)
         self.settings = _decided(settings or Settings.from_environment(), batching, compression)
+        telemetry = self.settings.telemetry
         self._current: ContextVar[Record | None] = ContextVar("upshift_record", default=None)
         self._keeper = Keeper(self.settings.record)
         self._statements = StatementTable()
+        self.metrics = Metrics()
+        self._recorders: list[Recorder] = []
+        self._http = HttpMetrics(self.metrics, self._digest_of, self._active) if telemetry.metrics else None
+        takers = [self._statements.fold, self._keeper.keep]
+        if self._http is not None:
+            takers.append(self._http.add)
+        self._backlog = Backlog(takers)
+        self.metrics.before_collecting(self._backlog.drain)
+        self._bare = app
         caller = sys._getframe(1).f_globals.get("__name__", "")
         call_sites = CallSites({*self.settings.record.packages, caller.partition(".")[0]} - {"", "upshift"})
         self._capture = Capture(
@@ -81,6 +93,7 @@ class Upshift:
 
     def observation(self) -> Observation:
         """Return what has been observed since the start: kept records, and statistics of all statements."""
+        self._backlog.drain()
         return Observation(
             records=self._keeper.records(),
             statements=self._statements.rows(),
@@ -97,16 +110,28 @@ class Upshift:
         self._capture.close()
         if self._batching is not None:
             self._batching.close()
+        self._backlog.drain()
 
     def _around(self, app: ASGIApp) -> ASGIApp:
         traffic = self.settings.traffic
         if traffic.compression:
             app = Compression(app, minimum_bytes=traffic.compression_minimum_bytes)
-        return Recorder(app, self._close_record, self._current)
+        recorder = Recorder(app, self._backlog.add, self._current)
+        self._recorders.append(recorder)
+        path = self.settings.telemetry.metrics_path
+        if self._http is None or not path or _has_route(self._bare, path):
+            return recorder
+        return Endpoints(recorder, {path: MetricsEndpoint(self.metrics)})
 
-    def _close_record(self, record: Record) -> None:
-        self._statements.fold(record)
-        self._keeper.keep(record)
+    def _digest_of(self, sql: str) -> str:
+        return self._statements.digests.of(sql).id
+
+    def _active(self) -> int:
+        return sum(recorder.active for recorder in self._recorders)
+
+
+def _has_route(app: ASGIApp, path: str) -> bool:
+    return any(getattr(route, "path", None) == path for route in getattr(app, "routes", ()))
 
 
 def _decided(settings: Settings, batching: bool | None, compression: bool | None) -> Settings:  # noqa: FBT001 - settings are booleans

@@ -74,6 +74,25 @@ class TrafficSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TelemetrySettings:
+    """What is told of what was recorded.
+
+    Attributes:
+        metrics: count requests and statements, and answer scrapes.
+        metrics_path: where scrapes are answered, unless the application has a route there; empty for nowhere.
+    """
+
+    metrics: bool = True
+    metrics_path: str = "/metrics"
+
+    def __post_init__(self) -> None:
+        if self.metrics_path and not self.metrics_path.startswith("/"):
+            raise SettingsError(
+                f"metrics_path (UPSHIFT_METRICS_PATH) is {self.metrics_path!r}; a path starts with a slash"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class DiagnoseSettings:
     """When a rule speaks.
 
@@ -102,6 +121,7 @@ class Settings:
     record: RecordSettings = field(default_factory=RecordSettings)
     sql: SqlSettings = field(default_factory=SqlSettings)
     traffic: TrafficSettings = field(default_factory=TrafficSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     diagnose: DiagnoseSettings = field(default_factory=DiagnoseSettings)
 
     @property
@@ -145,8 +165,10 @@ def _read_section(section: Any, variables: Mapping[str, str]) -> Any:  # noqa: A
     return replace(section, **values)
 
 
-def _parse(name: str, text: str, kind: str) -> bool | float | tuple[str, ...]:
+def _parse(name: str, text: str, kind: str) -> bool | float | str | tuple[str, ...]:
     text = text.strip()
+    if kind == "str":
+        return text
     if kind.startswith("tuple"):
         return tuple(part.strip() for part in text.split(",") if part.strip())
     if kind == "bool":

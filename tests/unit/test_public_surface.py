@@ -14,6 +14,7 @@ SURFACE = {
     },
     "upshift.record": {
         "Attachment",
+        "Backlog",
         "CallSite",
         "CallSites",
         "Histogram",
@@ -111,6 +112,14 @@ SURFACE = {
         "judge",
         "serve",
         "table",
+    },
+    "upshift.telemetry": {
+        "Endpoints",
+        "Exposition",
+        "HttpMetrics",
+        "Metrics",
+        "MetricsEndpoint",
+        "expose",
     },
     "upshift.testing": {
         "PostgresServer",

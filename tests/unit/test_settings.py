@@ -56,3 +56,15 @@ def test_a_value_that_a_setting_cannot_have_is_refused_by_name(name, value):
 
 def test_other_variables_are_not_read():
     assert Settings.from_environment({"PATH": "/bin", "UPSHIFT_UNKNOWN": "x"}) == Settings()
+
+
+def test_a_path_is_taken_as_it_is_written():
+    assert (
+        Settings.from_environment({"UPSHIFT_METRICS_PATH": "/internal"}).telemetry.metrics_path == "/internal"
+    )
+    assert Settings.from_environment({"UPSHIFT_METRICS_PATH": ""}).telemetry.metrics_path == ""
+
+
+def test_a_path_without_a_slash_is_refused_by_the_variable_s_name():
+    with pytest.raises(SettingsError, match="UPSHIFT_METRICS_PATH"):
+        Settings.from_environment({"UPSHIFT_METRICS_PATH": "metrics"})

@@ -5,6 +5,7 @@ Flows out: a `Record` per request, handed to whoever subscribed when it closes.
 """
 
 from upshift.record.attach import Attachment
+from upshift.record.backlog import Backlog
 from upshift.record.callsite import CallSite, CallSites
 from upshift.record.histogram import Histogram
 from upshift.record.keeper import Keeper
@@ -15,6 +16,7 @@ from upshift.record.route import RouteTemplates
 __all__ = [
     "MAX_STATEMENTS",
     "Attachment",
+    "Backlog",
     "CallSite",
     "CallSites",
     "Histogram",

@@ -66,11 +66,12 @@ class StatementTable:
     """The statistics of all statements of one application.
 
     Attributes:
+        digests: tells what a statement's executions have in common.
         untold: executions of digests beyond the first `MAX_DIGESTS`.
     """
 
     def __init__(self) -> None:
-        self._digests = Digests()
+        self.digests = Digests()
         self._rows: dict[str, StatementStatistics] = {}
         self.untold = 0
 
@@ -80,7 +81,7 @@ class StatementTable:
             return
         route = record.operation
         for statement in record.statements:
-            digest = self._digests.of(statement.sql)
+            digest = self.digests.of(statement.sql)
             row = self._rows.get(digest.id)
             if row is None:
                 if len(self._rows) >= MAX_DIGESTS:

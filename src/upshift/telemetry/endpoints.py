@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from upshift.telemetry.exposition import expose
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -29,14 +29,14 @@ class Endpoints:
         self._app = app
         self._paths = paths
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or hand on to the application."""
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Answer, or hand on to the application; no coroutine of its own, as it is on every request's way."""
         answer = self._app
         if scope["type"] == "http" and scope["method"] in _READING:
             # What a proxy has put before the path is in it as well, by the ASGI specification.
             path = scope["path"].removeprefix(scope.get("root_path", ""))
             answer = self._paths.get(path, answer)
-        await answer(scope, receive, send)
+        return answer(scope, receive, send)
 
 
 class MetricsEndpoint:

@@ -1,0 +1,156 @@
+"""Upshift's own paths before an application, asked over ASGI."""
+
+import asyncio
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from upshift import Settings, Upshift
+from upshift.settings import TelemetrySettings
+
+
+async def order(request):
+    return PlainTextResponse(f"order {request.path_params['order_id']}")
+
+
+async def own_metrics(request):
+    return PlainTextResponse("the application's own")
+
+
+def shop(*routes):
+    return Starlette(routes=[Route("/orders/{order_id}", order), *routes])
+
+
+def client(app):
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop")
+
+
+@pytest.fixture
+def observed():
+    app = shop()
+    upshift = Upshift(app)
+    yield app, upshift
+    upshift.close()
+
+
+async def test_a_scrape_tells_of_every_request_before_it(observed):
+    app, _ = observed
+    async with client(app) as http:
+        for number in range(100):
+            await http.get(f"/orders/{number}")
+        answer = await http.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    line = (
+        'http_server_request_duration_seconds_count{http_request_method="GET",'
+        'http_response_status_code="200",http_route="/orders/{order_id}"} 100.0'
+    )
+    assert line in answer.text.splitlines()
+
+
+async def test_a_scrape_is_no_request_of_the_application(observed):
+    app, _ = observed
+    async with client(app) as http:
+        await http.get("/metrics")
+        answer = await http.get("/metrics")
+    assert "http_server_request_duration_seconds_count{" not in answer.text
+    assert "http_server_active_requests 0.0" in answer.text
+
+
+async def test_open_requests_are_seen_while_they_are_open():
+    release = asyncio.Event()
+
+    async def wait(request):
+        await release.wait()
+        return PlainTextResponse("ok")
+
+    app = shop(Route("/wait", wait))
+    upshift = Upshift(app)
+    async with client(app) as http:
+        waiting = [asyncio.create_task(http.get("/wait")) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        during = (await http.get("/metrics")).text
+        release.set()
+        await asyncio.gather(*waiting)
+        after = (await http.get("/metrics")).text
+    upshift.close()
+    assert "http_server_active_requests 3.0" in during
+    assert "http_server_active_requests 0.0" in after
+
+
+async def test_metrics_of_the_application_s_own_stand_beside(observed):
+    app, upshift = observed
+    upshift.metrics.counter("orders_placed", "Orders placed", labels={"channel": ("web",)}).add(channel="web")
+    async with client(app) as http:
+        answer = await http.get("/metrics")
+    assert 'orders_placed_total{channel="web"} 1.0' in answer.text
+
+
+async def test_openmetrics_is_answered_to_who_asks(observed):
+    app, _ = observed
+    async with client(app) as http:
+        answer = await http.get("/metrics", headers={"accept": "application/openmetrics-text"})
+    assert answer.headers["content-type"].startswith("application/openmetrics-text")
+    assert answer.text.endswith("# EOF\n")
+
+
+async def test_head_has_the_length_and_no_body(observed):
+    app, _ = observed
+    async with client(app) as http:
+        answer = await http.head("/metrics")
+    assert int(answer.headers["content-length"]) > 0
+    assert answer.content == b""
+
+
+async def test_other_methods_are_the_application_s(observed):
+    app, _ = observed
+    async with client(app) as http:
+        assert (await http.post("/metrics")).status_code == 404
+
+
+async def test_a_route_of_the_application_s_own_goes_before():
+    app = shop(Route("/metrics", own_metrics))
+    upshift = Upshift(app)
+    async with client(app) as http:
+        assert (await http.get("/metrics")).text == "the application's own"
+    upshift.close()
+
+
+@pytest.mark.parametrize(
+    "telemetry",
+    [TelemetrySettings(metrics_path=""), TelemetrySettings(metrics=False)],
+    ids=["path", "metrics"],
+)
+async def test_without_metrics_the_path_is_the_application_s(telemetry):
+    app = shop()
+    upshift = Upshift(app, settings=Settings(telemetry=telemetry))
+    async with client(app) as http:
+        assert (await http.get("/metrics")).status_code == 404
+    upshift.close()
+
+
+async def test_each_answer_carries_the_request_s_id(observed):
+    app, _ = observed
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    async with client(app) as http:
+        minted = [(await http.get("/orders/1")).headers["x-request-id"] for _ in range(2)]
+        assert len(set(minted)) == 2
+        given = await http.get("/nowhere", headers={"x-request-id": "checkout-7"})
+        assert given.headers["x-request-id"] == "checkout-7"
+        traced = await http.get("/orders/1", headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"})
+        assert traced.headers["x-request-id"] == trace
+
+
+async def test_an_answer_to_an_exception_carries_it_as_well():
+    async def fail(request):
+        raise RuntimeError
+
+    app = shop(Route("/fail", fail))
+    upshift = Upshift(app)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop") as http:
+        answer = await http.get("/fail", headers={"x-request-id": "checkout-7"})
+    upshift.close()
+    assert (answer.status_code, answer.headers["x-request-id"]) == (500, "checkout-7")

@@ -1,0 +1,179 @@
+"""Counters, gauges and histograms: declared once, bounded, exact."""
+
+import math
+import sys
+from collections import Counter as Tally
+from threading import Thread
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from upshift.telemetry import Metrics
+from upshift.telemetry.metrics import MAX_LABEL_LENGTH, MAX_SERIES, OTHER
+
+
+@pytest.fixture
+def metrics():
+    return Metrics()
+
+
+def values(family):
+    return {labels: list(series.values) for labels, series in family.series.items()}
+
+
+class TestDeclaring:
+    def test_again_with_the_same_facts_gives_the_same_family(self, metrics):
+        declared = metrics.counter("orders", "Orders", labels={"channel": ("web",)})
+        assert metrics.counter("orders", "Orders", labels={"channel": ["web"]}) is declared
+
+    @pytest.mark.parametrize(
+        "again",
+        [
+            lambda metrics: metrics.counter("orders", "Something else"),
+            lambda metrics: metrics.gauge("orders", "Orders"),
+            lambda metrics: metrics.counter("orders", "Orders", labels={"channel": 5}),
+        ],
+    )
+    def test_again_with_other_facts_is_refused(self, metrics, again):
+        metrics.counter("orders", "Orders")
+        with pytest.raises(ValueError, match="orders is declared already"):
+            again(metrics)
+
+    @pytest.mark.parametrize("name", ["", "Orders", "1st", "orders-placed", "orders placed", "ördërs", "a\n"])
+    def test_a_name_that_prometheus_would_refuse_is_refused(self, metrics, name):
+        with pytest.raises(ValueError, match="cannot name a metric"):
+            metrics.counter(name, "Orders")
+
+    @pytest.mark.parametrize("label", ["le", "__name__", "Channel", "channel-name"])
+    def test_so_is_such_a_label(self, metrics, label):
+        with pytest.raises(ValueError, match="label"):
+            metrics.counter("orders", "Orders", labels={label: 5})
+
+    @pytest.mark.parametrize(
+        ("name", "unit", "full"),
+        [
+            ("queue_wait", "seconds", "queue_wait_seconds"),
+            ("queue_wait_seconds", "seconds", "queue_wait_seconds"),
+            ("orders_placed", "orders", "orders_placed"),
+            ("revenue", "", "revenue"),
+        ],
+    )
+    def test_the_unit_ends_the_name_unless_the_name_says_it(self, metrics, name, unit, full):
+        assert metrics.counter(name, "…", unit=unit).name == full
+
+    def test_the_suffix_of_the_exposition_is_not_part_of_the_name(self, metrics):
+        assert metrics.counter("orders_total", "Orders").name == "orders"
+
+    @pytest.mark.parametrize("buckets", [(), (1, 1), (2, 1), (1, math.inf), (math.nan,), (1, math.nan)])
+    def test_buckets_must_be_finite_and_rise(self, metrics, buckets):
+        with pytest.raises(ValueError, match="buckets of wait"):
+            metrics.histogram("wait", "Wait", buckets=buckets)
+
+
+class TestLabels:
+    def test_a_value_that_was_not_declared_is_other(self, metrics):
+        orders = metrics.counter("orders", "Orders", labels={"channel": ("web", "phone")})
+        orders.add(1, channel="web")
+        orders.add(2, channel="fax")
+        orders.add(3, channel="pigeon")
+        assert values(orders) == {("web",): [1.0], (OTHER,): [5.0]}
+        assert orders.refused == 2
+
+    def test_values_beyond_the_bound_are_other(self, metrics):
+        orders = metrics.counter("orders", "Orders", labels={"shop": 2})
+        for shop in ("a", "b", "c", "a", "d"):
+            orders.add(shop=shop)
+        assert values(orders) == {("a",): [2.0], ("b",): [1.0], (OTHER,): [2.0]}
+
+    def test_combinations_are_bounded_as_well(self, metrics):
+        orders = metrics.counter("orders", "Orders", labels={"shop": 200, "item": 200})
+        for number in range(MAX_SERIES + 500):
+            orders.add(shop=number % 200, item=number // 200)
+        assert len(orders.series) == MAX_SERIES + 1
+        assert values(orders)[OTHER, OTHER] == [500.0]
+
+    def test_a_long_value_is_cut_and_a_broken_one_mended(self, metrics):
+        orders = metrics.counter("orders", "Orders", labels={"shop": 5})
+        orders.add(shop="x" * 1_000_000)
+        orders.add(shop="\ud800")
+        assert set(orders.series) == {("x" * MAX_LABEL_LENGTH,), ("?",)}
+
+    @pytest.mark.parametrize("labels", [{}, {"shop": "a"}, {"channel": "a", "shop": "b"}])
+    def test_labels_that_were_not_declared_are_refused(self, metrics, labels):
+        orders = metrics.counter("orders", "Orders", labels={"channel": ("web",)})
+        with pytest.raises(ValueError, match="orders has the labels channel"):
+            orders.add(**labels)
+
+
+class TestCounting:
+    @pytest.mark.parametrize("amount", [-1, math.inf, math.nan])
+    def test_a_counter_only_rises(self, metrics, amount):
+        orders = metrics.counter("orders", "Orders")
+        with pytest.raises(ValueError, match="only rises"):
+            orders.add(amount)
+        assert values(orders) == {(): [0.0]}
+
+    def test_a_gauge_is_what_it_was_set_to_last(self, metrics):
+        open_orders = metrics.gauge("open_orders", "Open orders")
+        open_orders.set(5)
+        open_orders.add(-2)
+        assert values(open_orders) == {(): [3.0]}
+
+    def test_an_observation_on_a_bound_belongs_below_it(self, metrics):
+        wait = metrics.histogram("wait", "Wait", buckets=(1, 2))
+        for seconds in (0.5, 1.0, 1.5, 2.0, 9.0):
+            wait.observe(seconds)
+        assert values(wait) == {(): [2.0, 2.0, 1.0, 14.0]}
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+    def test_what_is_no_number_is_only_counted_as_refused(self, metrics, value):
+        wait = metrics.histogram("wait", "Wait", buckets=(1,))
+        wait.observe(value)
+        assert values(wait) == {(): [0.0, 0.0, 0.0]}
+        assert wait.labelled().rejected == 1
+
+    @given(st.lists(st.floats(-10, 10)))
+    def test_the_buckets_hold_all_observations(self, observed):
+        wait = Metrics().histogram("wait", "Wait", buckets=(-1, 0, 1, 5))
+        for value in observed:
+            wait.observe(value)
+        *counts, total = wait.labelled().values
+        assert sum(counts) == len(observed)
+        assert total == pytest.approx(sum(observed), abs=1e-9)
+        assert sum(counts[:3]) == sum(value <= 1 for value in observed)
+
+    def test_threads_lose_nothing(self, metrics):
+        orders = metrics.counter("orders", "Orders").labelled()
+        wait = metrics.histogram("wait", "Wait", buckets=(1,)).labelled()
+
+        def work():
+            for _ in range(20_000):
+                orders.add()
+                wait.observe(2)
+
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            threads = [Thread(target=work) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            sys.setswitchinterval(interval)
+        assert (list(orders.values), list(wait.values)) == ([80_000.0], [0.0, 80_000.0, 160_000.0])
+
+
+def test_an_observation_is_one_python_call_and_three_in_c(metrics):
+    wait = metrics.histogram("wait", "Wait").labelled()
+    calls = Tally()
+
+    def count(_frame, event, _argument):
+        calls[event] += 1
+
+    sys.setprofile(count)
+    wait.observe(0.01)
+    sys.setprofile(None)
+    assert calls["call"] == 1
+    assert calls["c_call"] <= 4  # the search, the lock twice on some versions, and the end of profiling
