@@ -1,0 +1,296 @@
+"""Real processes share their totals: added at once, killed at any moment, and as workers of real servers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+import pytest
+
+from upshift.telemetry.shared import FLUSH_SECONDS, SharedTotals
+
+COUNT = """
+import sys, time
+from array import array
+from pathlib import Path
+from upshift.telemetry.shared import Series, SharedTotals
+
+series = [Series(b"%d" % i, "counter", array("d", [0.0] * 10)) for i in range(100)]
+shared = SharedTotals(Path(sys.argv[1]), lambda: series)
+
+def count():
+    for each in series:
+        for i in range(10):
+            each.values[i] += 1
+"""
+
+ADD = (
+    COUNT
+    + """
+for _ in range(int(sys.argv[2])):
+    count()
+    shared.flush()
+shared.close()
+"""
+)
+
+# Tells how often it has flushed, so that whoever kills it knows.
+ADD_FOR_EVER = (
+    COUNT
+    + """
+while True:
+    count()
+    shared.flush()
+    print(flush=True)
+"""
+)
+
+# Tells what it has counted, and leaves the flushing to the thread.
+SERVE = (
+    COUNT
+    + """
+shared.start()
+while True:
+    count()
+    print(int(series[0].values[0]), time.monotonic(), flush=True)
+    time.sleep(0.02)
+"""
+)
+
+APPLICATION = """
+import json, os
+from array import array
+from upshift.telemetry.shared import Series, SharedTotals
+from upshift.telemetry.shared_path import find_path
+
+orders = Series(b"orders", "counter", array("d", [0.0]))
+in_flight = Series(b"in_flight", "gauge", array("d", [0.0]))
+path = find_path("shop")
+shared = path and SharedTotals(path, lambda: [orders, in_flight])
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        if shared:
+            in_flight.values[0] = 1
+            shared.start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        if shared:
+            shared.close()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    if scope["path"] == "/order":
+        orders.values[0] += 1
+    answer = {"pid": os.getpid(), "path": path and str(path)}
+    if scope["path"] == "/metrics":
+        answer |= {key.decode(): values for key, (_, values) in shared.totals().items()}
+        answer["faults"] = shared.faults
+    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+"""
+
+
+def run(script: str, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)], stdout=subprocess.PIPE, text=True
+    )
+
+
+def totals_of(path: Path) -> dict[bytes, list[float]]:
+    shared = SharedTotals(path, list)
+    try:
+        totals = shared.totals()
+        assert shared.faults == 0
+        return {key: values for key, (_, values) in totals.items()}
+    finally:
+        shared.close()
+
+
+def test_processes_that_add_at_the_same_time_lose_nothing(tmp_path):
+    rounds = 200
+    workers = [run(ADD, tmp_path / "totals", rounds) for _ in range(3)]
+    assert [worker.wait(60) for worker in workers] == [0, 0, 0]
+    for worker in workers:
+        worker.stdout.close()
+
+    totals = totals_of(tmp_path / "totals")
+    assert len(totals) == 100
+    assert all(values == [3 * rounds] * 10 for values in totals.values())
+
+
+def test_workers_killed_in_the_midst_of_flushing_lose_at_most_that_flush(tmp_path):
+    path = tmp_path / "totals"
+    steady = run(ADD, path, 200)
+    least = most = 200
+    for number in range(6):
+        victim = run(ADD_FOR_EVER, path)
+        victim.stdout.readline()
+        time.sleep(0.01 + 0.013 * number)
+        victim.kill()
+        flushes = 1 + victim.stdout.read().count("\n")
+        victim.wait(10)
+        victim.stdout.close()
+        least += flushes
+        most += flushes + 1
+    assert steady.wait(60) == 0
+    steady.stdout.close()
+
+    for values in totals_of(path).values():
+        assert set(values) == {values[0]}  # each series was added as a whole
+        assert least <= values[0] <= most
+
+
+def test_a_worker_that_is_killed_loses_at_most_a_second_of_counts(tmp_path):
+    path = tmp_path / "totals"
+    worker = run(SERVE, path)
+    lines = []
+    deadline = time.monotonic() + 2.5 * FLUSH_SECONDS
+    while time.monotonic() < deadline:
+        lines.append(worker.stdout.readline().split())
+    worker.kill()
+    lines += [line.split() for line in worker.stdout.read().splitlines()]
+    worker.wait(10)
+    worker.stdout.close()
+
+    end = float(lines[-1][1])
+    # Half a second more, as this machine may be busy when the second is over.
+    owed = [int(count) for count, at in lines if float(at) < end - FLUSH_SECONDS - 0.5][-1]
+    assert totals_of(path)[b"0"][0] >= owed > 0
+
+
+SERVERS = {
+    "uvicorn": ["uvicorn", "shop:app", "--workers", "2", "--port", "{port}", "--log-level", "error"],
+    "gunicorn": [
+        "gunicorn", "shop:app", "--workers", "2", "--bind", "127.0.0.1:{port}", "--worker-class", "asgi",
+    ],
+    "gunicorn, preloaded": [
+        "gunicorn", "shop:app", "--workers", "2", "--bind", "127.0.0.1:{port}", "--worker-class", "asgi",
+        "--preload",
+    ],
+    "granian": [
+        "granian", "shop:app", "--interface", "asgi", "--workers", "2", "--port", "{port}",
+        "--respawn-failed-workers", "--respawn-interval", "0.1",
+    ],
+}  # fmt: skip
+
+
+class Shop:
+    """The application, served by several workers."""
+
+    def __init__(self, server: subprocess.Popen[bytes], port: int) -> None:
+        self.server = server
+        self._url = f"http://127.0.0.1:{port}"
+
+    def get(self, path: str) -> dict:
+        with urllib.request.urlopen(self._url + path, timeout=10) as response:
+            return json.load(response)
+
+    def get_patiently(self, path: str) -> dict:
+        deadline = time.monotonic() + 40
+        while True:
+            try:
+                return self.get(path)
+            except OSError:
+                assert self.server.poll() is None, "the server ended"
+                assert time.monotonic() < deadline, "the server does not answer"
+                time.sleep(0.1)
+
+    def wait_until(self, condition) -> dict:
+        """Scrape until the answer, whichever worker it is from, is as it should be."""
+        deadline = time.monotonic() + 20
+        while True:
+            answer = self.get_patiently("/metrics")
+            if condition(answer):
+                return answer
+            assert time.monotonic() < deadline, answer
+            time.sleep(0.05)
+
+
+@contextmanager
+def serve(name: str, folder: Path, port: int):
+    (folder / "shop.py").write_text(APPLICATION)
+    (folder / "tmp").mkdir(exist_ok=True)
+    server = subprocess.Popen(
+        [sys.executable, "-m", *(part.format(port=port) for part in SERVERS[name])],
+        cwd=folder,
+        env=os.environ | {"TMPDIR": str(folder / "tmp"), "PYTHONPATH": str(folder)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield Shop(server, port)
+    finally:
+        end(server)
+
+
+def end(server: subprocess.Popen[bytes]) -> None:
+    family = [server, *psutil.Process(server.pid).children(recursive=True)] if server.poll() is None else []
+    if family:
+        server.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(15)
+    for process in family:
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            process.kill()
+    server.wait(10)
+
+
+@pytest.fixture(params=SERVERS)
+def shop(request, tmp_path, free_port):
+    if find_spec(request.param.split(",")[0]) is None:
+        pytest.skip(f"{request.param} is not installed")
+    with serve(request.param, tmp_path, free_port) as running:
+        running.get_patiently("/")
+        yield running
+
+
+@pytest.fixture
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return bound.getsockname()[1]
+
+
+def test_any_worker_of_a_server_tells_the_sum_of_all_alive_or_dead(shop, tmp_path):
+    ordered_by = [shop.get_patiently("/order")["pid"] for _ in range(40)]
+    sums = shop.wait_until(lambda answer: answer["orders"] == [40.0] and answer["in_flight"] == [2.0])
+    assert sums["faults"] == 0
+
+    time.sleep(FLUSH_SECONDS + 0.5)
+    os.kill(ordered_by[0], signal.SIGKILL)
+    shop.wait_until(lambda answer: answer["pid"] != ordered_by[0])
+    again = shop.wait_until(lambda answer: answer["orders"] == [40.0] and answer["in_flight"] == [2.0])
+
+    assert again["faults"] == 0
+    assert len(list((tmp_path / "tmp").glob("upshift-*"))) == 1
+
+
+def test_the_file_of_a_server_that_ended_is_removed_by_the_next_one(tmp_path, free_port):
+    with serve("uvicorn", tmp_path, free_port) as first:
+        old = Path(first.get_patiently("/order")["path"])
+        first.wait_until(lambda answer: answer["orders"] == [1.0])
+    assert old.exists()
+    with serve("uvicorn", tmp_path, free_port) as second:
+        answer = second.wait_until(lambda answer: answer["orders"] == [0.0])
+
+    assert not old.exists()
+    assert Path(answer["path"]).exists()
+
+
+def test_a_single_process_has_no_file(tmp_path, free_port, monkeypatch):
+    monkeypatch.setitem(
+        SERVERS, "single", ["uvicorn", "shop:app", "--port", "{port}", "--log-level", "error"]
+    )
+    with serve("single", tmp_path, free_port) as running:
+        assert running.get_patiently("/")["path"] is None
