@@ -1,0 +1,33 @@
+"""Metrics of two workers, exposed by either."""
+
+from upshift.telemetry.exposition import expose
+from upshift.telemetry.metrics import Metrics
+from upshift.telemetry.shared_metrics import share
+
+
+def worker(path):
+    metrics = Metrics()
+    return metrics, share(metrics, path)
+
+
+def test_any_worker_exposes_the_sum_with_labels_that_only_others_have_seen(tmp_path):
+    first, first_shared = worker(tmp_path / "totals")
+    second, second_shared = worker(tmp_path / "totals")
+    odd = 'a","b\x00é\n'
+    for metrics, values in ((first, ("web", odd)), (second, ("web",))):
+        orders = metrics.counter("orders", "Orders", labels={"channel": 5})
+        for value in values:
+            orders.add(1, channel=value)
+        metrics.histogram("wait", "Waits", buckets=(1.0,)).observe(0.5)
+    first_shared.totals.flush()
+    summed = second_shared.sum(second.series())
+    page = expose(second, totals=second_shared.sum).body.decode()
+    for shared in (first_shared, second_shared):
+        shared.totals.close()
+
+    assert summed == {
+        ("orders", ("web",)): [2.0],
+        ("orders", (odd,)): [1.0],
+        ("wait_seconds", ()): [2.0, 0.0, 1.0],
+    }
+    assert 'orders_total{channel="web"} 2.0' in page
