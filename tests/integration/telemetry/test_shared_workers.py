@@ -171,9 +171,11 @@ SERVERS = {
     "uvicorn": ["uvicorn", "shop:app", "--workers", "2", "--port", "{port}", "--log-level", "error"],
     "gunicorn": [
         "gunicorn", "shop:app", "--workers", "2", "--bind", "127.0.0.1:{port}", "--worker-class", "asgi",
+        "--no-control-socket",
     ],
     "gunicorn, preloaded": [
         "gunicorn", "shop:app", "--workers", "2", "--bind", "127.0.0.1:{port}", "--worker-class", "asgi",
+        "--no-control-socket",
         "--preload",
     ],
     "granian": [
