@@ -2,11 +2,13 @@
 
 Counting one record among the work of a request costs about twice what it costs among other records, because
 each time the processor's caches have been filled with something else. So closed records wait for others, and
-are counted together: when there are enough of them, and whenever somebody wants to read what was counted.
+are counted together: when there are enough of them, when the first has waited `SECONDS`, and whenever
+somebody wants to read what was counted.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from threading import Lock
@@ -20,63 +22,100 @@ if TYPE_CHECKING:
 SIZE = 64
 """Records that wait for each other."""
 
+SECONDS = 0.1
+"""How long a record waits at most, in seconds, while the event loop that closed it turns."""
+
 logger = logging.getLogger("upshift.record")
 
 
 class Backlog:
     """Hands closed records to their takers, in the order in which they were closed.
 
-    Any thread may add and drain. A fault of a taker is logged once and counted; the others get the record.
+    Any thread may add and drain. Outside of asyncio, where nobody would come back for a record, none waits.
+    A fault of a taker is logged once and counted; the others get the record.
 
     Args:
         takers: called with each record, one after the other, never at the same time.
+        after: called when some records have been handed on, such as to write what the takers made of them.
 
     Attributes:
-        faults: calls of takers that failed.
+        faults: calls that failed.
 
     Example:
         >>> taken = []
         >>> backlog = Backlog([taken.append])
-        >>> backlog.add("a record")
-        >>> taken
+        >>> async def close_a_record():
+        ...     backlog.add("a record")
+        ...     return list(taken)
+        >>> asyncio.run(close_a_record())
         []
         >>> backlog.drain()
         >>> taken
         ['a record']
     """
 
-    def __init__(self, takers: Iterable[Callable[[Record], None]]) -> None:
+    def __init__(
+        self, takers: Iterable[Callable[[Record], None]], after: Iterable[Callable[[], None]] = ()
+    ) -> None:
         self.faults = 0
         self._takers = tuple(takers)
+        self._after = tuple(after)
         self._waiting: deque[Record] = deque()
         self._lock = Lock()
+        self._timer_of: asyncio.AbstractEventLoop | None = None
 
     def add(self, record: Record) -> None:
         """Let a record wait, or hand all on when there are enough."""
         waiting = self._waiting
         waiting.append(record)
-        if len(waiting) >= SIZE and self._lock.acquire(blocking=False):  # else they are on their way already
-            try:
-                self._hand_on()
-            finally:
-                self._lock.release()
+        if len(waiting) >= SIZE:
+            self._hand_on_unless_under_way()
+        elif (loop := self._timer_of) is None or loop.is_closed():
+            self._set_timer()
 
     def drain(self) -> None:
         """Hand on all that wait; those added before this call have been taken when it returns."""
         with self._lock:
             self._hand_on()
 
+    def _set_timer(self) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # some other kind of loop; nobody would come back
+            self._hand_on_unless_under_way()
+            return
+        self._timer_of = loop
+        loop.call_later(SECONDS, self._timer_rings)
+
+    def _timer_rings(self) -> None:
+        self._timer_of = None
+        self._hand_on_unless_under_way()
+
+    def _hand_on_unless_under_way(self) -> None:
+        if self._lock.acquire(blocking=False):
+            try:
+                self._hand_on()
+            finally:
+                self._lock.release()
+
     def _hand_on(self) -> None:
         waiting = self._waiting
+        if not waiting:
+            return
         for _ in range(len(waiting)):
             record = waiting.popleft()
             for take in self._takers:
                 try:
                     take(record)
-                except Exception:
-                    self.faults += 1
-                    if self.faults == 1:
-                        logger.exception(
-                            "a record was not counted, its request was not touched; "
-                            "later faults are only counted"
-                        )
+                except Exception as fault:  # noqa: BLE001 - whatever it is, the host goes on
+                    self._count("a record was not counted, its request was not touched", fault)
+        for call in self._after:
+            try:
+                call()
+            except Exception as fault:  # noqa: BLE001 - likewise
+                self._count("what was made of some records was not written", fault)
+
+    def _count(self, what: str, fault: Exception) -> None:
+        self.faults += 1
+        if self.faults == 1:
+            logger.error("%s; later faults are only counted", what, exc_info=fault)

@@ -104,6 +104,9 @@ class Record:
         is_streamed: whether the body was sent in more than one piece.
         first_byte_seconds: from start to the first byte of the answer; 0.0 until then.
         pool_wait_seconds: time spent waiting for a connection of an engine's pool.
+        queue_seconds: time spent waiting to be admitted, before the application was asked.
+        cache_seconds: time spent in caches.
+        cache_hits: how often a cache had the answer.
         response_bytes: bytes of the response body as they left the recorder.
         content_type: the response's media type without parameters, lower case; "" if it has none.
         content_encoding: the response's content coding, lower case; "" if it has none.
@@ -118,6 +121,8 @@ class Record:
 
     __slots__ = (
         "accept_encoding",
+        "cache_hits",
+        "cache_seconds",
         "content_encoding",
         "content_type",
         "context",
@@ -130,6 +135,7 @@ class Record:
         "parent_span_id",
         "path",
         "pool_wait_seconds",
+        "queue_seconds",
         "request_bytes",
         "request_id",
         "response_bytes",
@@ -159,6 +165,9 @@ class Record:
         self.is_streamed = False
         self.first_byte_seconds = 0.0
         self.pool_wait_seconds = 0.0
+        self.queue_seconds = 0.0
+        self.cache_seconds = 0.0
+        self.cache_hits = 0
         self.seconds = 0.0
         self.response_bytes = 0
         self.content_type = ""

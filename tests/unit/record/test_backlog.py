@@ -1,13 +1,14 @@
 """Closed records wait for each other and are counted together."""
 
+import asyncio
 import logging
 from threading import Thread
 
 from upshift.record import Backlog
-from upshift.record.backlog import SIZE
+from upshift.record.backlog import SECONDS, SIZE
 
 
-def test_records_wait_until_there_are_enough():
+async def test_records_wait_until_there_are_enough():
     taken = []
     backlog = Backlog([taken.append])
     for number in range(SIZE - 1):
@@ -17,7 +18,64 @@ def test_records_wait_until_there_are_enough():
     assert taken == list(range(SIZE))
 
 
-def test_whoever_wants_to_read_has_all_counted():
+async def test_no_record_waits_for_long():
+    taken = []
+    backlog = Backlog([taken.append])
+    for number in range(2):
+        backlog.add(number)
+        assert taken == list(range(number))
+        await asyncio.sleep(2 * SECONDS)
+        assert taken == list(range(number + 1))
+
+
+def test_no_record_waits_for_a_loop_that_has_ended():
+    taken = []
+    backlog = Backlog([taken.append])
+
+    async def add(record):
+        backlog.add(record)
+
+    async def wait():
+        backlog.add("third")
+        await asyncio.sleep(2 * SECONDS)
+
+    asyncio.run(add("first"))
+    asyncio.run(add("second"))
+    asyncio.run(wait())
+    backlog.add("fourth")
+    assert taken[:3] == ["first", "second", "third"]
+
+
+def test_outside_of_asyncio_no_record_waits():
+    taken = []
+    backlog = Backlog([taken.append])
+    backlog.add("one")
+    assert taken == ["one"]
+
+
+async def test_what_the_takers_made_is_written_once_for_all_records_handed_on():
+    happened = []
+    backlog = Backlog([happened.append], [lambda: happened.append("written")])
+    backlog.add(1)
+    backlog.add(2)
+    backlog.drain()
+    backlog.drain()
+    assert happened == [1, 2, "written"]
+
+
+async def test_a_fault_of_the_writing_is_logged_once_and_counted(caplog):
+    def fail():
+        raise OSError("disk full")
+
+    backlog = Backlog([], [fail])
+    with caplog.at_level(logging.ERROR, "upshift.record"):
+        for number in range(3):
+            backlog.add(number)
+            backlog.drain()
+    assert (backlog.faults, len(caplog.records)) == (3, 1)
+
+
+async def test_whoever_wants_to_read_has_all_counted():
     taken = []
     backlog = Backlog([taken.append])
     backlog.add("one")
@@ -27,7 +85,7 @@ def test_whoever_wants_to_read_has_all_counted():
     assert taken == ["one"]
 
 
-def test_each_taker_gets_each_record_in_turn():
+async def test_each_taker_gets_each_record_in_turn():
     taken = []
     backlog = Backlog([lambda record: taken.append(("first", record)), lambda r: taken.append(("second", r))])
     backlog.add(1)
