@@ -24,6 +24,8 @@ SURFACE = {
         "Record",
         "Recorder",
         "RouteTemplates",
+        "Socket",
+        "SocketRecorder",
         "Statement",
     },
     "upshift.sql": {

@@ -12,6 +12,7 @@ from upshift.record.keeper import Keeper
 from upshift.record.model import MAX_STATEMENTS, LazyLoad, Record, Statement
 from upshift.record.recorder import Recorder
 from upshift.record.route import RouteTemplates
+from upshift.record.socket import Socket, SocketRecorder
 
 __all__ = [
     "MAX_STATEMENTS",
@@ -25,5 +26,7 @@ __all__ = [
     "Record",
     "Recorder",
     "RouteTemplates",
+    "Socket",
+    "SocketRecorder",
     "Statement",
 ]

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 MAX_STATEMENTS = 2_000
 """Statements that one record keeps in full; further ones are only counted."""
 
+MAX_TEXT = 2_000
+"""Characters kept of the path and of a header; a hostile one cannot fill the memory that keeps records."""
+
+REQUEST_ID = b"x-request-id"
+"""The header that tells a request's id."""
 
 NO_ROUTE = "(no route)"
 """The name that all requests without a route share."""

@@ -7,21 +7,19 @@ no formatting, no matching. What is made of a record is the business of whoever 
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from upshift.record.identity import Ids
-from upshift.record.model import Record
+from upshift.record.model import MAX_TEXT, REQUEST_ID, Record
 from upshift.record.route import RouteTemplates
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from contextvars import ContextVar
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-MAX_TEXT = 2_000
-"""Characters kept of the path and of a header; a hostile one cannot fill the memory that keeps records."""
 
 MAX_MEDIA_TYPES = 500
 """Content-Type values remembered with their parameters removed; further ones are parsed each time."""
@@ -32,26 +30,29 @@ INCOMPLETE = "IncompleteResponse"
 BODIES = frozenset({"http.response.body", "http.response.pathsend", "http.response.zerocopysend"})
 """The messages that carry the body; the last is the one without `more_body`."""
 
+Headers = tuple[tuple[bytes, bytes], ...]
+
 logger = logging.getLogger("upshift.record")
 
 
-REQUEST_ID = b"x-request-id"
-"""The response header that tells the request's id."""
-
-
 class Recorder:
-    """Records the HTTP requests that pass it; websockets and the lifespan pass untouched.
+    """Records the HTTP requests that pass it; websockets and the lifespan go where `others` leads.
 
     A record is open, and `current`, until the application returns. So the statements of background tasks
     and of dependencies' exit code, which run after the last byte, belong to it; `seconds` ends at that byte.
     Bytes of files that the server itself sends (`http.response.pathsend`) are not seen.
 
-    An exception leaves as it came. A fault in `on_close` is logged once, counted, and kept from the request.
+    An exception leaves as it came; where nothing was answered before, a plain 500 goes out first, which the
+    server would send too, but without the request's id. A fault in `on_close` is logged once, counted, and
+    kept from the request.
 
     Args:
         app: the application to record.
         on_close: takes each record when it is complete; it runs in the request's way, and should be quick.
         current: holds the open record; statements are added to it from wherever the request's context is.
+        others: what gets the scopes that are no HTTP requests; the application itself where not given.
+        headers_of: tells further headers of an answer, when its start is sent, by the record and the
+            request's headers; it must not raise.
 
     Attributes:
         active: requests that are open.
@@ -73,11 +74,18 @@ class Recorder:
     """
 
     def __init__(
-        self, app: ASGIApp, on_close: Callable[[Record], None], current: ContextVar[Record | None]
+        self,
+        app: ASGIApp,
+        on_close: Callable[[Record], None],
+        current: ContextVar[Record | None],
+        others: ASGIApp | None = None,
+        headers_of: Callable[[Record, Mapping[bytes, bytes]], Headers] | None = None,
     ) -> None:
         self.active = 0
         self.faults = 0
         self._app = app
+        self._others = others or app
+        self._headers_of = headers_of
         self._on_close = on_close
         self._current = current
         self._ids = Ids()
@@ -87,7 +95,7 @@ class Recorder:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application and record what it answers."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self._others(scope, receive, send)
             return
 
         record = Record(scope["method"], scope["path"][:MAX_TEXT], perf_counter())
@@ -108,7 +116,7 @@ class Recorder:
             if kind == "http.response.start":
                 record.status = message["status"]
                 record.first_byte_seconds = perf_counter() - record.started
-                message = self._read_headers(record, message)
+                message = self._read_headers(record, message, headers)
             elif kind in BODIES:
                 record.response_bytes += len(message.get("body", b""))
                 if not message.get("more_body", False):
@@ -122,23 +130,28 @@ class Recorder:
             await self._app(scope, receive, recording_send)
         except BaseException as error:
             record.error = type(error).__name__
+            await _answer_if_nobody_has(record, error, recording_send)
             raise
         finally:
             self._current.reset(token)
             self.active -= 1
             self._close(record, scope)
 
-    def _read_headers(self, record: Record, message: Message) -> Message:
-        """Note what the response says of itself, and return its start with the request id added."""
+    def _read_headers(self, record: Record, message: Message, request: Mapping[bytes, bytes]) -> Message:
+        """Note what the response says of itself, and return its start with our headers added."""
         headers = message.get("headers", ())
+        has_id = False  # the application may have its own way with ids
         for name, value in headers:
             if name == b"content-type":  # ASGI has header names in lower case
                 record.content_type = self._media_types.get(value) or self._media_type(value)
             elif name == b"content-encoding":
                 record.content_encoding = value[:MAX_TEXT].decode("latin-1").strip().lower()
             elif name == REQUEST_ID:
-                return message  # the application has its own way with ids
-        return {**message, "headers": [*headers, (REQUEST_ID, record.request_id.encode("ascii"))]}
+                has_id = True
+        added: Headers = () if self._headers_of is None else self._headers_of(record, request)
+        if not has_id:
+            added = (*added, (REQUEST_ID, record.request_id.encode("ascii")))
+        return {**message, "headers": [*headers, *added]} if added else message
 
     def _media_type(self, value: bytes) -> str:
         media_type = value[:MAX_TEXT].partition(b";")[0].decode("latin-1").strip().lower()
@@ -161,6 +174,15 @@ class Recorder:
                 logger.exception(
                     "a record was lost, its request was not touched; later faults are only counted"
                 )
+
+
+async def _answer_if_nobody_has(record: Record, error: BaseException, send: Send) -> None:
+    if record.status or not isinstance(error, Exception):
+        return
+    with suppress(Exception):  # the client has gone; the application's exception is the one to tell of
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"21")]
+        await send({"type": "http.response.start", "status": 500, "headers": headers})
+        await send({"type": "http.response.body", "body": b"Internal Server Error"})
 
 
 def _counting(receive: Receive, record: Record) -> Receive:

@@ -14,7 +14,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, StreamingRespon
 from starlette.routing import Route
 
 from upshift.record import Record, Recorder, Statement
-from upshift.record.recorder import INCOMPLETE, MAX_MEDIA_TYPES, MAX_TEXT
+from upshift.record.model import MAX_TEXT
+from upshift.record.recorder import INCOMPLETE, MAX_MEDIA_TYPES
 
 
 class Recording:
@@ -263,6 +264,64 @@ async def test_an_exception_before_the_response_is_a_500_with_its_class_and_leav
     assert (recording.record.status, recording.record.error) == (500, "ZeroDivisionError")
     assert recording.record.seconds > 0
     assert recording.current.get() is None
+
+
+async def test_an_exception_that_nobody_answered_is_answered_with_a_500_that_carries_the_request_id():
+    async def app(scope, receive, send):
+        raise ZeroDivisionError
+
+    recording = Recording(app)
+    transport = ASGITransport(recording.recorder, raise_app_exceptions=False)
+    async with AsyncClient(transport=transport, base_url="http://shop") as client:
+        answer = await client.get("/", headers={"x-request-id": "mine"})
+    assert (answer.status_code, answer.text) == (500, "Internal Server Error")
+    assert answer.headers["x-request-id"] == "mine"
+
+
+async def test_an_exception_is_told_also_when_its_answer_cannot_be_sent():
+    async def app(scope, receive, send):
+        raise ZeroDivisionError
+
+    async def gone(message):
+        raise OSError("the client has gone")
+
+    recording = Recording(app)
+    with pytest.raises(ZeroDivisionError):
+        await recording.recorder(scope_of(), None, gone)
+    assert (recording.record.status, recording.record.error) == (500, "ZeroDivisionError")
+
+
+async def test_a_cancelled_request_that_was_not_answered_gets_no_answer():
+    sent = []
+
+    async def app(scope, receive, send):
+        raise asyncio.CancelledError
+
+    async def keep(message):
+        sent.append(message)
+
+    with pytest.raises(asyncio.CancelledError):
+        await Recording(app).recorder(scope_of(), None, keep)
+    assert sent == []
+
+
+async def test_further_headers_are_added_to_the_answer_only():
+    def headers_of(record, request):
+        return (
+            (b"x-first-byte", str(record.first_byte_seconds > 0).encode()),
+            (b"x-asked", request[b"x-ask"]),
+        )
+
+    sent = []
+
+    async def keep(message):
+        sent.append(message)
+
+    app = answering(start(), body(b"ok"))
+    recorder = Recorder(app, lambda _: None, ContextVar("current", default=None), headers_of=headers_of)
+    await recorder(scope_of(headers=[(b"x-ask", b"why")]), None, keep)
+    assert sent[0]["headers"][:2] == [(b"x-first-byte", b"True"), (b"x-asked", b"why")]
+    assert sent[1] == body(b"ok")
 
 
 async def test_an_exception_that_the_framework_answered_keeps_its_class():
