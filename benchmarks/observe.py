@@ -1,0 +1,196 @@
+"""What observation adds to one request.
+
+    python benchmarks/observe.py
+
+The same FastAPI application, bare and with one observer each, answers the same request in one process: the
+application is called as a server calls it, without sockets, one request after the other on one event loop.
+The subjects of a group take turns in an order that is drawn for each round. A block is some hundred requests
+of one subject, and ends when its observer has done what it put off (records that wait to be counted, lines
+that wait to be written), so that all of its work, also that of threads, is within the block's processor time.
+The garbage collector runs as ever; it starts each block with nothing to collect.
+
+A line's ratio is the median of the rounds' ratios. The line `bare again` compares the bare application with
+another of the same kind, so it tells how far this machine's noise goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from time import process_time
+from typing import TYPE_CHECKING, Any
+
+import observed_apps as apps
+from report import Case, progress, report
+
+try:
+    from uvloop import new_event_loop
+except ImportError:
+    from asyncio import new_event_loop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from observed_apps import Subject
+    from starlette.types import Message, Scope
+
+REQUESTS = 200
+ROUNDS = 60
+WARMUP = 4
+METRICS_BAR, LOG_BAR, STATEMENTS_BAR, ROUTES_BAR = 1.10, 1.25, 1.15, 1.2
+FEW, MANY = 2, 200
+HEADERS = [
+    (b"host", b"shop.example"),
+    (b"user-agent", b"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
+    (b"accept", b"application/json"),
+    (b"accept-language", b"en-GB,en;q=0.5"),
+    (b"accept-encoding", b"gzip, deflate, br, zstd"),
+    (b"x-forwarded-for", b"203.0.113.7"),
+    (b"connection", b"keep-alive"),
+]
+PEERS = (
+    "prometheus-fastapi-instrumentator",
+    "starlette_exporter",
+    "asgi-correlation-id + structlog",
+    "OpenTelemetry FastAPI",
+    "OpenTelemetry FastAPI, 5 % sampled",
+)
+
+Times = dict[str, list[float]]
+
+
+def scope_of(path: str) -> Scope:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "server": ("127.0.0.1", 8000),
+        "client": ("203.0.113.7", 50_000),
+        "scheme": "http",
+        "method": "GET",
+        "root_path": "",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": HEADERS,
+    }
+
+
+async def receive() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def send(message: Message) -> None:
+    if message["type"] == "http.response.start":
+        assert message["status"] == 200, message
+
+
+async def serve(subject: Subject, requests: int) -> float:
+    """Microseconds of processor time for each request."""
+    app, scope = subject.app, scope_of(subject.path)
+    gc.collect()
+    started = process_time()
+    for _ in range(requests):
+        await app({**scope, "state": {}}, receive, send)
+    subject.settle()
+    return (process_time() - started) / requests * 1e6
+
+
+async def take_turns(subjects: dict[str, Subject], rounds: int) -> Times:
+    """Microseconds a request of each subject, in each round."""
+    draw = random.Random(7)
+    times: Times = {name: [] for name in subjects}
+    for round_number in range(WARMUP + rounds):
+        for name in draw.sample(list(subjects), len(subjects)):
+            taken = await serve(subjects[name], REQUESTS)
+            if round_number >= WARMUP:
+                times[name].append(taken)
+    return times
+
+
+def compare(case: str, times: Times, ours: str, peer: str, bar: float | None) -> Case:
+    ratio = statistics.median(a / b for a, b in zip(times[ours], times[peer], strict=True))
+    return Case(case, statistics.median(times[ours]), statistics.median(times[peer]), peer, bar, "µs", ratio)
+
+
+def added(times: Times, name: str, bare: str) -> float:
+    return statistics.median(a - b for a, b in zip(times[name], times[bare], strict=True))
+
+
+async def requests(folder: Path) -> list[Case]:
+    times = await take_turns(
+        {
+            "bare FastAPI": apps.bare(),
+            "bare again": apps.bare(),
+            "metrics + request id": apps.ours(apps.default_settings()),
+            "with JSON access log": apps.ours(apps.access_log_settings(folder / "access")),
+            "everything on": apps.ours(apps.everything_on(folder / "everything")),
+            PEERS[0]: apps.prometheus_fastapi_instrumentator(),
+            PEERS[1]: apps.starlette_exporter(),
+            PEERS[2]: apps.correlation_id_and_structlog(folder / "structlog"),
+            PEERS[3]: apps.opentelemetry(1.0),
+            PEERS[4]: apps.opentelemetry(0.05),
+        },
+        ROUNDS,
+    )
+    bars = {"metrics + request id": METRICS_BAR, "with JSON access log": LOG_BAR}
+    bare = "bare FastAPI"
+    everything = added(times, "everything on", bare)
+    return [
+        *(compare(name, times, name, bare, bars.get(name)) for name in times if name != bare),
+        *(Case("added by everything on", everything, added(times, peer, bare), peer, 1.0, "µs") for peer in PEERS),
+    ]
+
+
+async def statements(folder: Path) -> list[Case]:
+    subjects = {
+        "bare, 3 statements": apps.bare(engine=apps.make_engine()),
+        "with 3 statements": apps.ours(apps.default_settings(), engine=apps.make_engine()),
+        "everything on, 3 statements": apps.ours(
+            apps.everything_on(folder / "statements"), engine=apps.make_engine()
+        ),
+    }
+    try:
+        subjects["OpenTelemetry FastAPI + SQLAlchemy"] = apps.opentelemetry(1.0, apps.make_engine())
+    except RuntimeError as refusal:
+        progress(f"OpenTelemetry's SQLAlchemy instrumentor is left out: {refusal}")
+    times = await take_turns(subjects, ROUNDS)
+    bare, judged, *others = subjects
+    return [
+        compare(judged, times, judged, bare, STATEMENTS_BAR),
+        *(compare(name, times, name, bare, None) for name in others),
+    ]
+
+
+async def routes() -> list[Case]:
+    subjects = {}
+    for count in (FEW, MANY):
+        subjects[f"bare {count}"] = apps.bare(count)
+        subjects[f"ours {count}"] = apps.ours(apps.default_settings(), count)
+    times = await take_turns(subjects, 2 * ROUNDS)
+    few, many = (added(times, f"ours {count}", f"bare {count}") for count in (FEW, MANY))
+    return [Case(f"added at {MANY} routes", many, few, f"added at {FEW} routes", ROUTES_BAR, "µs")]
+
+
+async def cases(folder: Path) -> list[Case]:
+    progress(f"{ROUNDS} rounds of {REQUESTS} requests to each application")
+    return [*await requests(folder), *await statements(folder), *await routes()]
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=new_event_loop) as runner:
+        measured = runner.run(cases(Path(folder)))
+    packages = (
+        "fastapi", "starlette", "sqlalchemy", "prometheus-fastapi-instrumentator", "starlette-exporter",
+        "asgi-correlation-id", "structlog", "opentelemetry-instrumentation-fastapi",
+    )  # fmt: skip
+    return report("observe", measured, packages)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

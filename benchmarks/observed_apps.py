@@ -1,0 +1,209 @@
+"""The application that `observe.py` measures, bare, observed by Upshift, and observed by its peers.
+
+Each function builds a new application and puts one observer into it, set up as its documentation advises.
+"""
+
+from __future__ import annotations
+
+import logging
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+import structlog
+from asgi_correlation_id import CorrelationIdMiddleware, correlation_id
+from fastapi import FastAPI
+from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
+from prometheus_client import CollectorRegistry
+from prometheus_fastapi_instrumentator import Instrumentator
+from sqlalchemy import Engine, create_engine, insert, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.pool import StaticPool
+from starlette_exporter import PrometheusMiddleware
+
+from upshift import Upshift
+from upshift.settings import LogSettings, Settings, TelemetrySettings, TracingSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from opentelemetry.sdk.trace import ReadableSpan
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+STATEMENTS = 3
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Item(Base):
+    __tablename__ = "item"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+
+
+class Subject(NamedTuple):
+    """An application under measurement.
+
+    Attributes:
+        app: answers the requests.
+        path: what is asked for.
+        settle: finishes what the observer has put off, so that its price is paid while the clock runs.
+    """
+
+    app: ASGIApp
+    path: str
+    settle: Callable[[], object] = lambda: None
+
+
+def make_app(routes: int, engine: Engine | None = None) -> tuple[FastAPI, str]:
+    """An application with so many routes, and the path that the last of them answers."""
+    app = FastAPI()
+
+    async def thing(thing_id: int) -> dict[str, Any]:
+        return {"id": thing_id, "name": "tea", "price": 4.5}
+
+    async def items(thing_id: int) -> dict[str, Any]:
+        # SQLite in memory never waits, so the event loop is not held up, and no thread blurs the figures.
+        with Session(engine) as session:
+            found = [session.scalars(select(Item).where(Item.id == n)).one() for n in range(1, 1 + STATEMENTS)]
+            return {"id": thing_id, "names": [item.name for item in found]}
+
+    for number in range(routes):
+        app.get(f"/shop{number}/things/{{thing_id}}")(items if engine else thing)
+    return app, f"/shop{routes - 1}/things/7"
+
+
+def make_engine() -> Engine:
+    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+    Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(insert(Item), [{"id": n, "name": f"item {n}"} for n in range(1, 1 + STATEMENTS)])
+    return engine
+
+
+def bare(routes: int = 2, engine: Engine | None = None) -> Subject:
+    return Subject(*make_app(routes, engine))
+
+
+def ours(settings: Settings, routes: int = 2, engine: Engine | None = None) -> Subject:
+    app, path = make_app(routes, engine)
+    upshift = Upshift(app, engine=engine or (), settings=settings)
+
+    def settle() -> None:
+        upshift.observation()  # which counts the records that still wait for others
+        for handler in logging.getLogger().handlers:
+            handler.flush()
+
+    return Subject(app, path, settle)
+
+
+def default_settings() -> Settings:
+    return Settings()
+
+
+def access_log_settings(file: Path) -> Settings:
+    return Settings(logs=LogSettings(log_format="json", log_file=str(file)))
+
+
+def everything_on(file: Path) -> Settings:
+    return Settings(
+        telemetry=TelemetrySettings(server_timing="always"),
+        logs=LogSettings(log_format="json", log_file=str(file)),
+        tracing=TracingSettings(tracing=True, trace_sample_rate=0.05),
+    )
+
+
+def prometheus_fastapi_instrumentator() -> Subject:
+    app, path = make_app(2)
+    Instrumentator(registry=CollectorRegistry()).instrument(app)
+    return Subject(app, path)
+
+
+def starlette_exporter() -> Subject:
+    app, path = make_app(2)
+    app.add_middleware(PrometheusMiddleware)
+    return Subject(app, path)
+
+
+def correlation_id_and_structlog(file: Path) -> Subject:
+    app, path = make_app(2)
+    logger = structlog.wrap_logger(
+        structlog.BytesLogger(file.open("ab")),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(orjson.dumps),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        cache_logger_on_first_use=True,
+    )
+    app.add_middleware(AccessLog, logger=logger)
+    app.add_middleware(CorrelationIdMiddleware)
+    return Subject(app, path)
+
+
+class AccessLog:
+    """The access line that whoever uses structlog writes himself."""
+
+    def __init__(self, app: ASGIApp, logger: Any) -> None:  # noqa: ANN401 - structlog's proxy
+        self.app = app
+        self.logger = logger
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = perf_counter()
+        status = size = 0
+
+        async def watching_send(message: Message) -> None:
+            nonlocal status, size
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            elif message["type"] == "http.response.body":
+                size += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watching_send)
+        finally:
+            self.logger.info(
+                "request",
+                request_id=correlation_id.get(),
+                method=scope["method"],
+                path=scope["path"],
+                route=scope["route"].path,
+                status=status,
+                bytes=size,
+                duration=perf_counter() - started,
+            )
+
+
+class NoExporter(SpanExporter):
+    """Takes spans and sends them nowhere: what a collector costs is not the question."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:  # noqa: ARG002 - the interface
+        return SpanExportResult.SUCCESS
+
+
+def opentelemetry(sample_rate: float, engine: Engine | None = None) -> Subject:
+    """OpenTelemetry's instrumentors.
+
+    Raises:
+        RuntimeError: its SQLAlchemy instrumentor does not support the version of SQLAlchemy.
+    """
+    app, path = make_app(2, engine)
+    provider = TracerProvider(sampler=ParentBasedTraceIdRatio(sample_rate))
+    provider.add_span_processor(BatchSpanProcessor(NoExporter()))
+    if engine is not None:
+        from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
+
+        instrumentor = SQLAlchemyInstrumentor()
+        if conflict := instrumentor._check_dependency_conflicts():
+            raise RuntimeError(str(conflict))
+        instrumentor.instrument(engine=engine, tracer_provider=provider)
+    FastAPIInstrumentor.instrument_app(app, tracer_provider=provider)
+    return Subject(app, path, provider.force_flush)
