@@ -1,21 +1,24 @@
-"""Every setting: one frozen section per room, each field also an `UPSHIFT_*` variable.
+"""Every setting: one frozen section per room, each field also an argument and an `UPSHIFT_*` variable.
 
-The variable's name is the field's, in capitals: `SqlSettings.batching` is `UPSHIFT_BATCHING`. An argument in
-code wins over the variable, the variable over the default.
+The argument's name is the field's, the variable's the same in capitals: `SqlSettings.batching` is
+`Upshift(app, batching=True)` and `UPSHIFT_BATCHING`. An argument in code wins over the variable, the variable
+over the default.
 """
 
 from __future__ import annotations
 
+import difflib
 import logging
 import math
 import os
+import re
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, get_args, get_type_hints
 
 from upshift.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 Environment = Literal["development", "production"]
 LogFormat = Literal["off", "json", "ecs", "console"]
@@ -200,6 +203,45 @@ class DiagnoseSettings:
     large_response_bytes: int = 10_000
 
 
+class Arguments(TypedDict, total=False):
+    """Every setting as an argument of `Upshift`; a test keeps it equal to the sections."""
+
+    environment: Environment
+    ring_size: int
+    sample_rate: float
+    packages: tuple[str, ...]
+    slow_request_seconds: float | None
+    batching: bool
+    keep_parameters: bool
+    slow_statement_seconds: float | None
+    sql_comments: bool
+    compression: bool
+    compression_minimum_bytes: int
+    service: str
+    metrics: bool
+    metrics_path: str
+    metrics_file: str
+    server_timing: ServerTiming
+    log_format: LogFormat
+    log_level: str
+    access_log: bool
+    log_sample_rate: float
+    log_file: str
+    log_error_file: str
+    log_rotate_bytes: int
+    log_rotate_count: int
+    log_redact: tuple[str, ...]
+    tracing: bool
+    trace_sample_rate: float
+    health: bool
+    health_timeout_seconds: float
+    health_cache_seconds: float
+    drain_seconds: float
+    shutdown_seconds: float
+    repeated_statements: int
+    large_response_bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All settings of one `Upshift`.
@@ -249,15 +291,124 @@ class Settings:
         name = variables.get("UPSHIFT_ENVIRONMENT", settings.environment)
         environment = next((each for each in SLOW_STATEMENT_SECONDS if each == name), None)
         if environment is None:
-            raise SettingsError(
-                f"UPSHIFT_ENVIRONMENT is {name!r}; it can be {' or '.join(SLOW_STATEMENT_SECONDS)}"
-            )
+            raise _wrong_environment(name)
         sections = {
             section.name: _read_section(getattr(settings, section.name), variables)
             for section in fields(cls)
             if section.name != "environment"
         }
         return replace(settings, environment=environment, **sections)
+
+    def changed(self, arguments: Arguments) -> Settings:
+        """Return these settings with some given as arguments.
+
+        Raises:
+            SettingsError: a setting cannot have its value.
+            TypeError: there is no such setting.
+
+        Example:
+            >>> Settings().changed({"batching": True}).sql.batching
+            True
+        """
+        owners = {each.name: section for section, each in _fields()}
+        sections: dict[str, dict[str, object]] = {}
+        for name, value in arguments.items():
+            if name not in owners:
+                raise TypeError(f"there is no setting {name!r}{_nearest(name, owners)}")
+            sections.setdefault(owners[name], {})[name] = value
+        changed: dict[str, Any] = sections.pop("", {})
+        if changed.get("environment", "production") not in SLOW_STATEMENT_SECONDS:
+            raise _wrong_environment(changed["environment"])
+        for section, values in sections.items():
+            changed[section] = replace(getattr(self, section), **values)
+        return replace(self, **changed)
+
+
+class Explained(NamedTuple):
+    """A setting in force.
+
+    Attributes:
+        name: its name as an argument.
+        variable: its name as a variable.
+        value: its value as text; a password in a URL is masked.
+        source: where the value came from: `argument`, `variable` or `default`.
+    """
+
+    name: str
+    variable: str
+    value: str
+    source: Literal["argument", "variable", "default"]
+
+
+def explain_settings(settings: Settings, variables: Mapping[str, str]) -> tuple[Explained, ...]:
+    """Tell every setting in force, and where it came from.
+
+    Example:
+        >>> variables = {"UPSHIFT_BATCHING": "true"}
+        >>> explained = explain_settings(Settings.from_environment(variables), variables)
+        >>> [each for each in explained if each.name == "batching"]
+        [Explained(name='batching', variable='UPSHIFT_BATCHING', value='true', source='variable')]
+    """
+    by_variables = Settings.from_environment(variables)
+    rows = []
+    for section, each in _fields():
+        name, variable = each.name, variable_of(each.name)
+        value = getattr(getattr(settings, section) if section else settings, name)
+        expected = getattr(getattr(by_variables, section) if section else by_variables, name)
+        source: Literal["argument", "variable", "default"]
+        source = "argument" if value != expected else "variable" if variable in variables else "default"
+        rows.append(Explained(name, variable, _shown(value), source))
+    return tuple(rows)
+
+
+def misspelt_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return variables that are no settings but look like one, with that one.
+
+    Other programs' variables may start with `UPSHIFT_`: Kubernetes sets such for a service of that name.
+
+    Example:
+        >>> misspelt_variables({"UPSHIFT_BATCHNG": "true", "UPSHIFT_SERVICE_HOST": "10.0.0.7"})
+        {'UPSHIFT_BATCHNG': 'UPSHIFT_BATCHING'}
+    """
+    known = {variable_of(each.name) for _, each in _fields()}
+    near = {
+        name: difflib.get_close_matches(name, known, 1, 0.9)
+        for name in variables
+        if name.startswith("UPSHIFT_") and name not in known
+    }
+    return {name: matches[0] for name, matches in near.items() if matches}
+
+
+def _fields() -> Iterator[tuple[str, Any]]:
+    """Every setting's field, with the name of its section; `environment` is in none."""
+    for each in fields(Settings):
+        if each.name == "environment":
+            yield "", each
+        else:
+            yield from ((each.name, setting) for setting in fields(getattr(Settings(), each.name)))
+
+
+def _nearest(name: str, names: Mapping[str, str]) -> str:
+    near = difflib.get_close_matches(name, names, 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _wrong_environment(name: object) -> SettingsError:
+    return SettingsError(f"UPSHIFT_ENVIRONMENT is {name!r}; it can be {' or '.join(SLOW_STATEMENT_SECONDS)}")
+
+
+_CREDENTIALS = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]*(?=@)")
+
+
+def _shown(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case None:
+            return ""
+        case tuple():
+            value = ",".join(map(str, value))
+    return _CREDENTIALS.sub(r"\1:***", str(value))
 
 
 def _read_section(section: Any, variables: Mapping[str, str]) -> Any:  # noqa: ANN401 - any section

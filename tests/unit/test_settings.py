@@ -1,7 +1,9 @@
+from typing import get_type_hints
+
 import pytest
 
 from upshift.errors import SettingsError
-from upshift.settings import Settings
+from upshift.settings import Arguments, Settings, explain_settings, misspelt_variables, variable_of
 
 
 def test_without_variables_everything_has_its_default():
@@ -68,3 +70,76 @@ def test_a_path_is_taken_as_it_is_written():
 def test_a_path_without_a_slash_is_refused_by_the_variable_s_name():
     with pytest.raises(SettingsError, match="UPSHIFT_METRICS_PATH"):
         Settings.from_environment({"UPSHIFT_METRICS_PATH": "metrics"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("UPSHIFT_LOG_FORMAT", "xml"),
+        ("UPSHIFT_LOG_LEVEL", "LOUD"),
+        ("UPSHIFT_LOG_SAMPLE_RATE", "2"),
+        ("UPSHIFT_TRACE_SAMPLE_RATE", "-1"),
+        ("UPSHIFT_SERVER_TIMING", "sometimes"),
+        ("UPSHIFT_DRAIN_SECONDS", "5s"),
+        ("UPSHIFT_LOG_ROTATE_COUNT", "many"),
+    ],
+)
+def test_settings_of_telemetry_are_refused_by_name_too(name, value):
+    with pytest.raises(SettingsError, match=name):
+        Settings.from_environment({name: value})
+
+
+@pytest.mark.parametrize(("environment", "seconds"), [("development", 0.5), ("production", 1.0)])
+def test_the_threshold_of_slow_requests_follows_the_environment(environment, seconds):
+    settings = Settings.from_environment({"UPSHIFT_ENVIRONMENT": environment})
+    assert settings.slow_request_seconds == seconds
+    assert settings.changed({"slow_request_seconds": 0.2}).slow_request_seconds == 0.2
+
+
+def test_every_setting_can_be_given_as_an_argument():
+    explained = explain_settings(Settings(), {})
+    assert [each.name for each in explained] == list(get_type_hints(Arguments))
+
+
+def test_an_argument_wins_over_the_variable():
+    settings = Settings.from_environment({"UPSHIFT_BATCHING": "true", "UPSHIFT_RING_SIZE": "7"})
+    changed = settings.changed({"batching": False, "environment": "production"})
+    assert (changed.sql.batching, changed.record.ring_size, changed.environment) == (False, 7, "production")
+
+
+def test_an_argument_that_is_no_setting_is_refused_with_the_nearest():
+    with pytest.raises(TypeError, match="did you mean 'batching'"):
+        Settings().changed({"batchng": True})
+
+
+@pytest.mark.parametrize("arguments", [{"environment": "prod"}, {"sample_rate": 7}, {"log_format": "xml"}])
+def test_an_argument_that_its_setting_cannot_have_is_refused_by_name(arguments):
+    (name,) = arguments
+    with pytest.raises(SettingsError, match=variable_of(name)):
+        Settings().changed(arguments)
+
+
+def test_each_setting_tells_where_it_came_from():
+    variables = {"UPSHIFT_RING_SIZE": "7", "UPSHIFT_SERVICE": "shop", "UPSHIFT_PACKAGES": "a, b"}
+    settings = Settings.from_environment(variables).changed({"service": "till"})
+    explained = {each.name: (each.value, each.source) for each in explain_settings(settings, variables)}
+    assert explained["ring_size"] == ("7", "variable")
+    assert explained["service"] == ("till", "argument")
+    assert explained["packages"] == ("a,b", "variable")
+    assert explained["metrics"] == ("true", "default")
+    assert explained["slow_statement_seconds"] == ("", "default")
+
+
+def test_a_password_in_a_url_is_masked():
+    settings = Settings().changed({"log_file": "scheme://user:secret@host/path"})
+    shown = {each.name: each.value for each in explain_settings(settings, {})}
+    assert shown["log_file"] == "scheme://user:***@host/path"
+
+
+def test_a_misspelt_variable_is_told_and_other_programs_variables_are_not():
+    variables = {
+        "UPSHIFT_LOG_FORMATT": "json",
+        "UPSHIFT_PORT": "tcp://10.0.0.7:80",
+        "UPSHIFT_SERVICE_HOST": "x",
+    }
+    assert misspelt_variables(variables) == {"UPSHIFT_LOG_FORMATT": "UPSHIFT_LOG_FORMAT"}

@@ -22,14 +22,19 @@ class Attachment:
     Args:
         app: the application.
         wrap: makes the middleware around an application.
+        at_first: called once, before the application is first asked for anything: in the process that serves
+            it and, under asyncio, in its event loop.
 
     Attributes:
         app: what to serve.
     """
 
-    def __init__(self, app: ASGIApp, wrap: Callable[[ASGIApp], ASGIApp]) -> None:
+    def __init__(
+        self, app: ASGIApp, wrap: Callable[[ASGIApp], ASGIApp], at_first: Callable[[], None] = lambda: None
+    ) -> None:
         self._bare = app
         self._wrap = wrap
+        self._at_first: Callable[[], None] | None = at_first
         self._layers: list[_Layer] = []
         if not isinstance(app, Starlette):
             self.app: ASGIApp = self._layer(app)
@@ -63,7 +68,22 @@ class Attachment:
     def _layer(self, inner: ASGIApp) -> _Layer:
         layer = _Layer(inner, self._wrap(inner))
         self._layers.append(layer)
+        if self._at_first is not None:
+            self._prepare(layer)
         return layer
+
+    def _prepare(self, layer: _Layer) -> None:
+        """Have the first call of a layer call `at_first`, and later ones pay nothing for it."""
+        outer = layer.outer
+
+        def first(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+            layer.outer = outer
+            at_first, self._at_first = self._at_first, None
+            if at_first is not None:
+                at_first()
+            return outer(scope, receive, send)
+
+        layer.outer = first
 
 
 class _Layer:

@@ -243,3 +243,20 @@ async def test_the_lifespan_passes(seen, wrap):
     Attachment(app, wrap)
     await app({"type": "lifespan", "state": {}}, receive, send)
     assert events == ["up", "lifespan.startup.complete", "down", "lifespan.shutdown.complete"]
+
+
+@pytest.mark.parametrize("make", [starlette, fastapi, plain])
+async def test_what_comes_first_is_called_once_and_before_the_application_is_asked(make, seen, wrap):
+    attachment = Attachment(make(seen), wrap, lambda: seen.append("first"))
+    assert seen == []
+    for _ in range(2):
+        await get(attachment.app)
+    assert seen == ["first", "outer", "inner", "outer", "inner"]
+
+
+async def test_what_comes_first_is_not_called_after_it_is_detached(seen, wrap):
+    attachment = Attachment(plain(seen), wrap, lambda: seen.append("first"))
+    app = attachment.app
+    attachment.detach()
+    await get(app)
+    assert seen == ["inner"]
