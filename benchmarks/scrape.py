@@ -25,7 +25,7 @@ from report import Case, progress, report
 
 from upshift.telemetry.exposition import expose
 from upshift.telemetry.metrics import Metrics
-from upshift.telemetry.shared_metrics import share
+from upshift.telemetry.shared_metrics import SharedMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,7 +43,8 @@ class Worker:
         seconds = self.metrics.histogram("request_duration", "Durations", labels={"route": SERIES})
         self.series = [seconds.labelled(route=f"/route/{number}") for number in range(SERIES)]
         self.metrics.gauge("in_flight", "Requests in flight").set(1)
-        self.shared = share(self.metrics, path)
+        self.shared = SharedMetrics(self.metrics, lambda: path)
+        self.shared.join()
 
     def count(self) -> None:
         """Count one observation of each series."""
@@ -93,7 +94,7 @@ def cases() -> Iterator[Case]:
             times = {len(workers): measure(workers, round_number) for workers in order}
             rounds.append((times[WORKERS], times[1]))
         for worker in (*alone, *many):
-            worker.shared.totals.close()
+            worker.shared.close()
             assert worker.shared.totals.faults == worker.shared.totals.dropped == 0
     for index, (part, bar) in enumerate((("", BAR), (", the totals alone", None))):
         pairs = [(ours[index], peers[index]) for ours, peers in rounds[WARMUP:]]

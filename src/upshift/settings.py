@@ -355,6 +355,8 @@ def explain_settings(settings: Settings, variables: Mapping[str, str]) -> tuple[
         name, variable = each.name, variable_of(each.name)
         value = getattr(getattr(settings, section) if section else settings, name)
         expected = getattr(getattr(by_variables, section) if section else by_variables, name)
+        if value is None:  # the environment decides
+            value = expected = getattr(settings, name)
         source: Literal["argument", "variable", "default"]
         source = "argument" if value != expected else "variable" if variable in variables else "default"
         rows.append(Explained(name, variable, _shown(value), source))

@@ -1,10 +1,11 @@
 """The wiring: what `Upshift(app, engine=…)` puts in, and that `close()` takes it out."""
 
 import gzip
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from httpx import ASGITransport, AsyncClient
 from sqlalchemy import ForeignKey, create_engine, event, select, text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -13,6 +14,7 @@ from sqlalchemy.pool import StaticPool
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from upshift import Settings, Upshift
 from upshift.diagnose import Severity
@@ -259,3 +261,54 @@ def test_variables_turn_fixes_on_and_arguments_win_over_them(monkeypatch):
 
 def source_line(site):
     return Path(site.file).read_text().splitlines()[site.line - 1]
+
+
+async def test_each_setting_can_be_an_argument(app, engine):
+    upshift = Upshift(app, engine=engine, settings=EVERYTHING, service="shop", compression=True)
+    settings = upshift.settings
+    upshift.close()
+    assert (settings.telemetry.service, settings.traffic.compression) == ("shop", True)
+    assert settings.record.sample_rate == 1.0
+
+
+def test_an_argument_that_is_no_setting_is_refused(app):
+    with pytest.raises(TypeError, match="did you mean 'service'"):
+        Upshift(app, servise="shop")
+
+
+def test_a_misspelt_variable_is_logged_by_name(app, monkeypatch, caplog):
+    monkeypatch.setenv("UPSHIFT_BATCHNG", "true")
+    Upshift(app).close()
+    assert "UPSHIFT_BATCHNG is no setting" in caplog.text
+
+
+async def test_the_times_of_an_answer_are_told_to_who_asks(app, engine):
+    upshift = Upshift(app, engine=engine, server_timing="asked")
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://shop") as client:
+        asked = await client.get("/authors/a", headers={"x-server-timing": "1"})
+        other = await client.get("/authors/a")
+    upshift.close()
+    assert f'desc="{AUTHORS + 1} statements"' in asked.headers["server-timing"]
+    assert "server-timing" not in other.headers
+
+
+def test_connections_are_told_while_they_are_open(app):
+    @app.websocket("/rooms/{room}")
+    async def room(websocket: WebSocket, room: str):
+        await websocket.accept()
+        await websocket.send_text(await websocket.receive_text())
+        with suppress(WebSocketDisconnect):
+            await websocket.receive_text()
+
+    upshift = Upshift(app)
+    with TestClient(app) as client:
+        with client.websocket_connect("/rooms/7") as connection:
+            connection.send_text("a")
+            connection.receive_text()
+            page = client.get("/metrics").text
+        after = client.get("/metrics").text
+    upshift.close()
+    assert 'websocket_server_active_connections{http_route="/rooms/{room}"} 1.0' in page
+    assert 'websocket_server_messages_total{direction="sent",http_route="/rooms/{room}"} 1.0' in page
+    assert 'websocket_server_active_connections{http_route="/rooms/{room}"} 0.0' in after
+    assert 'websocket_server_connection_duration_seconds_count{close_code="1000"' in after

@@ -121,7 +121,11 @@ SURFACE = {
         "HttpMetrics",
         "Metrics",
         "MetricsEndpoint",
+        "SharedMetrics",
+        "SocketMetrics",
         "expose",
+        "find_path",
+        "timing_headers",
     },
     "upshift.testing": {
         "PostgresServer",

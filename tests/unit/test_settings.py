@@ -127,7 +127,13 @@ def test_each_setting_tells_where_it_came_from():
     assert explained["service"] == ("till", "argument")
     assert explained["packages"] == ("a,b", "variable")
     assert explained["metrics"] == ("true", "default")
-    assert explained["slow_statement_seconds"] == ("", "default")
+
+
+def test_a_threshold_that_the_environment_decides_is_told_as_it_is_in_force():
+    explained = explain_settings(Settings().changed({"environment": "production"}), {})
+    shown = {each.name: (each.value, each.source) for each in explained}
+    assert shown["environment"] == ("production", "argument")
+    assert shown["slow_request_seconds"] == ("1.0", "default")
 
 
 def test_a_password_in_a_url_is_masked():

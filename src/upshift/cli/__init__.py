@@ -36,7 +36,7 @@ class _Group(click.Group):
         return list(_COMMANDS)
 
 
-_COMMANDS = ("demo", "find", "explain", "index", "serve", "load", "prove")
+_COMMANDS = ("demo", "find", "explain", "index", "serve", "settings", "load", "prove")
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from upshift.application import Upshift
 from upshift.cli.boot import find_engines, load_application
 from upshift.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from upshift.settings import Arguments
 
 
 @click.command()
@@ -35,5 +40,10 @@ def serve(
     except ImportError as error:
         raise MissingExtraError("serving", "demo") from error
     app = load_application(target, app_dir)
-    observed = Upshift(app, engine=find_engines(), batching=batching, compression=compression)
+    arguments: Arguments = {}
+    if batching is not None:
+        arguments["batching"] = batching
+    if compression is not None:
+        arguments["compression"] = compression
+    observed = Upshift(app, engine=find_engines(), **arguments)
     uvicorn.run(observed, host=host, port=port, log_level=log_level, access_log=False)

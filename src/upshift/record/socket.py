@@ -10,6 +10,8 @@ import logging
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from starlette.websockets import WebSocketDisconnect
+
 from upshift.record.identity import Ids
 from upshift.record.model import MAX_TEXT, REQUEST_ID, Record
 from upshift.record.route import RouteTemplates
@@ -62,7 +64,7 @@ class Socket(Record):
 
 
 class SocketRecorder:
-    """Records the WebSocket connections that pass it.
+    """Records the WebSocket connections that pass it; all else passes untouched.
 
     The answer to the handshake carries the request id. An exception leaves as it came. A fault in `on_close`
     is logged once, counted, and kept from the connection.
@@ -108,6 +110,10 @@ class SocketRecorder:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application and record what goes through the connection."""
+        if scope["type"] != "websocket":
+            await self._app(scope, receive, send)
+            return
+
         socket = Socket(scope["path"][:MAX_TEXT], perf_counter())
         self._ids.identify(socket, dict(scope["headers"]))
 
@@ -134,7 +140,8 @@ class SocketRecorder:
         try:
             await self._app(scope, recording_receive, recording_send)
         except BaseException as error:
-            socket.error = type(error).__name__
+            if not isinstance(error, WebSocketDisconnect):  # the usual way to learn of the end
+                socket.error = type(error).__name__
             raise
         finally:
             self._current.reset(token)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from upshift.telemetry.exposition import Totals
     from upshift.telemetry.metrics import Metrics
 
 _READING = frozenset({"GET", "HEAD"})
@@ -40,15 +41,21 @@ class Endpoints:
 
 
 class MetricsEndpoint:
-    """Answers with the metrics in a format that the scraper reads."""
+    """Answers with the metrics in a format that the scraper reads.
 
-    def __init__(self, metrics: Metrics) -> None:
+    Args:
+        metrics: what is told.
+        totals: as `expose` takes it.
+    """
+
+    def __init__(self, metrics: Metrics, totals: Totals | None = None) -> None:
         self._metrics = metrics
+        self._totals = totals
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Write the metrics in a thread, so that requests go on meanwhile."""
         accept = b",".join(value for name, value in scope["headers"] if name == b"accept").decode("latin-1")
-        content_type, body = await asyncio.to_thread(expose, self._metrics, accept)
+        content_type, body = await asyncio.to_thread(expose, self._metrics, accept, self._totals)
         headers = [
             (b"content-type", content_type.encode()),
             (b"content-length", str(len(body)).encode()),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from upshift.telemetry.metrics import Exemplar as Observed
 
     Labels = dict[str, str]
+    Totals = Callable[[Iterable[Series]], dict[tuple[str, tuple[str, ...]], Sequence[float]]]
 
 
 class Exposition(NamedTuple):
@@ -40,7 +41,7 @@ class Exposition(NamedTuple):
 def expose(
     metrics: Metrics,
     accept: str = "",
-    totals: Callable[[Iterable[Series]], dict[tuple[str, tuple[str, ...]], Sequence[float]]] | None = None,
+    totals: Totals | None = None,
 ) -> Exposition:
     """Write all metrics in the format that the scraper prefers.
 
@@ -59,7 +60,7 @@ def expose(
         orders_placed_total 2.0
     """
     families = metrics.families()
-    values = (totals or _own)(metrics.series())
+    values = (totals or own_values)(metrics.series())
     written = _Written([_metric(family, values) for family in families])
     if "application/openmetrics-text" in accept:
         content_type = openmetrics.CONTENT_TYPE_LATEST
@@ -67,7 +68,8 @@ def expose(
     return Exposition(CONTENT_TYPE_PLAIN_0_0_4, generate_latest(written))
 
 
-def _own(series: Iterable[Series]) -> dict[tuple[str, tuple[str, ...]], Sequence[float]]:
+def own_values(series: Iterable[Series]) -> dict[tuple[str, tuple[str, ...]], Sequence[float]]:
+    """Return the values of one process's series, by family and labels."""
     return {(each.family, each.labels): each.values for each in series}
 
 

@@ -370,10 +370,14 @@ class Metrics:
         """Call a function before the metrics are read, such as one that sets gauges."""
         self._before.append(callback)
 
-    def families(self) -> tuple[AnyFamily, ...]:
-        """Return the families in the order of their declaration, their gauges up to date."""
+    def refresh(self) -> None:
+        """Bring up to date what is counted on the way or read on demand."""
         for callback in self._before:
             callback()
+
+    def families(self) -> tuple[AnyFamily, ...]:
+        """Return the families in the order of their declaration, up to date."""
+        self.refresh()
         return tuple(self._families.values())
 
     def series(self) -> tuple[Series, ...]:

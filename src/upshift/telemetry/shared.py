@@ -57,6 +57,7 @@ class SharedTotals:
     Args:
         path: the file, the same in every process: see `find_path`. It is made when first needed.
         series: gives this process's series, at most one for a key. It is called from other threads.
+        before_flush: called before each flush, likewise, such as to bring the series up to date.
 
     Attributes:
         faults: how often the file could not be used.
@@ -75,11 +76,17 @@ class SharedTotals:
         {b'orders': ('counter', [4.0])}
     """
 
-    def __init__(self, path: Path, series: Callable[[], Iterable[Series]]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        series: Callable[[], Iterable[Series]],
+        before_flush: Callable[[], None] = lambda: None,
+    ) -> None:
         self.faults = 0
         self.dropped = 0
         self._path = path
         self._series = series
+        self._before_flush = before_flush
         self._mutex = threading.Lock()
         self._file: TotalsFile | None = None
         self._closed = False
@@ -106,6 +113,10 @@ class SharedTotals:
 
     def flush(self) -> None:
         """Add what this process has counted since the last time, if anything."""
+        try:
+            self._before_flush()
+        except Exception as fault:  # noqa: BLE001 - whatever it is, the host goes on
+            self._count(fault)
         with self._mutex:
             if self._closed:
                 return

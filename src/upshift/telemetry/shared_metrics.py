@@ -1,27 +1,33 @@
-"""Joins the metrics of one process to the totals of all."""
+"""Joins the metrics of one process to the totals of all workers of its server."""
 
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from upshift.telemetry.exposition import own_values
 from upshift.telemetry.shared import Series, SharedTotals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from upshift.telemetry.metrics import Metrics
     from upshift.telemetry.metrics import Series as MetricSeries
 
 
-class SharedMetrics(NamedTuple):
-    """The metrics of an application whose workers share a file.
+class SharedMetrics:
+    """The metrics of an application, added up with those of the other workers.
+
+    Args:
+        metrics: this process's.
+        find: tells the file that the workers share, or None where there is but one process; called by `join`.
+            See `upshift.telemetry.shared_path.find_path`.
 
     Attributes:
-        totals: what holds the file; to be started, and closed at the end.
+        totals: what holds the file; None until `join`, and where there is no file.
 
     Example:
         >>> import tempfile, pathlib
@@ -30,34 +36,47 @@ class SharedMetrics(NamedTuple):
         >>> metrics = Metrics()
         >>> metrics.counter("orders_placed", "Orders placed").add(2)
         >>> with tempfile.TemporaryDirectory() as directory:
-        ...     shared = share(metrics, pathlib.Path(directory, "totals"))
+        ...     shared = SharedMetrics(metrics, lambda: pathlib.Path(directory, "totals"))
+        ...     shared.join()
         ...     print(expose(metrics, totals=shared.sum).body.decode().splitlines()[-1])
-        ...     shared.totals.close()
+        ...     shared.close()
         orders_placed_total 2.0
     """
 
-    totals: SharedTotals
+    def __init__(self, metrics: Metrics, find: Callable[[], Path | None]) -> None:
+        self.totals: SharedTotals | None = None
+        self._metrics = metrics
+        self._find = find
 
-    def sum(self, _: Iterable[MetricSeries]) -> dict[tuple[str, tuple[str, ...]], list[float]]:
+    def join(self) -> None:
+        """Find the others and add to their totals from now on, once a second.
+
+        To be called in the worker itself, which a server may have forked after it imported the application.
+        """
+        path = self._find()
+        if path is not None and self.totals is None:
+            metrics = self._metrics
+            self.totals = SharedTotals(path, lambda: map(_keyed, metrics.series()), metrics.refresh)
+            self.totals.start()
+
+    def sum(self, series: Iterable[MetricSeries]) -> dict[tuple[str, tuple[str, ...]], Sequence[float]]:
         """Return the values of all workers together, by family and labels, as `expose` asks for them.
 
-        The argument, this process's series, is not needed: the totals read them themselves.
+        Args:
+            series: this process's, which stand in where there are no others.
         """
-        summed = {}
+        if self.totals is None:
+            return own_values(series)
+        summed: dict[tuple[str, tuple[str, ...]], Sequence[float]] = {}
         for key, (_kind, values) in self.totals.totals().items():
             family, *labels = _KEY.decode(key)
             summed[family, tuple(labels)] = values
         return summed
 
-
-def share(metrics: Metrics, path: Path) -> SharedMetrics:
-    """Share metrics with all processes that use the same file.
-
-    Args:
-        metrics: this process's.
-        path: see `upshift.telemetry.shared_path.find_path`.
-    """
-    return SharedMetrics(SharedTotals(path, lambda: map(_keyed, metrics.series())))
+    def close(self) -> None:
+        """Add what is new, and leave the others."""
+        if self.totals is not None:
+            self.totals.close()
 
 
 # A list of the family and its labels' values has one JSON form, which no text in a label can break.

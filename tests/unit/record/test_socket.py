@@ -210,3 +210,14 @@ async def test_a_text_that_is_no_unicode_is_counted_all_the_same():
     recorder = SocketRecorder(app, closed.append, ContextVar("current", default=None))
     await recorder({"type": "websocket", "path": "/" + "x" * 5_000, "headers": []}, receive, drop)
     assert (closed[0].request_bytes, len(closed[0].path)) == (1, 2_000)
+
+
+def test_a_peer_that_leaves_is_no_error_though_the_application_lets_it_pass():
+    async def endpoint(websocket):
+        await websocket.accept()
+        await websocket.receive_text()
+
+    recording = Recording(endpoint)
+    with pytest.raises(WebSocketDisconnect), recording.connect() as client:
+        client.close(1001)
+    assert (recording.socket.error, recording.socket.close_code) == (None, 1001)
