@@ -1,0 +1,69 @@
+"""Calls of functions that others wrote, sync or async, and that may hang."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+from contextlib import suppress
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Tell whether calling a function gives a coroutine; of an object, its `__call__` decides.
+
+    Example:
+        >>> async def ping(): ...
+        >>> is_async(ping), is_async(print)
+        (True, False)
+    """
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - not whether it can be called, but how
+    )
+
+
+async def call(function: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the function returns
+    """Call a function and return what it returns; a sync one runs in a thread.
+
+    What a sync one returns is awaited if it can be: `lambda: client.ping()` is sync and returns a coroutine.
+    """
+    result = function() if is_async(function) else await in_thread(function)
+    return await result if inspect.isawaitable(result) else result
+
+
+async def in_thread(function: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the function returns
+    """Run a function in a thread of its own, in the present context.
+
+    One that hangs takes no place in the event loop's executor, where it would be waited for at the end, and
+    does not keep the process from ending. Cancelled, this returns at once, and the thread goes on unheard.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+
+    def settle(result: object, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    def run() -> None:
+        result: object = None
+        fault: BaseException | None = None
+        try:
+            result = function()
+        except StopIteration as error:  # which no future can carry
+            fault = RuntimeError(f"the function raised {error!r}")
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the waiting coroutine gets it
+            fault = error
+        with suppress(RuntimeError):  # the loop was closed meanwhile; nobody waits
+            loop.call_soon_threadsafe(settle, result, fault)
+
+    context = contextvars.copy_context()
+    Thread(target=context.run, args=(run,), daemon=True, name="upshift-call").start()
+    return await future
