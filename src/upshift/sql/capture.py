@@ -22,14 +22,17 @@ from sqlalchemy.engine.default import DefaultExecutionContext
 from upshift.record import CallSites, LazyLoad, Statement
 from upshift.sql.origin import origin
 from upshift.sql.selectin import BATCH
+from upshift.sql.wrapping import unwrap, wrap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from contextvars import ContextVar
 
     from sqlalchemy.engine import Dialect, Engine
 
     from upshift.record import Record
+    from upshift.record.pool import Checkout
+    from upshift.sql.comments import Comments
 
 logger = logging.getLogger("upshift.sql")
 
@@ -45,21 +48,27 @@ class Capture:
         current: where the record of the running request is found.
         call_sites: tells the application's frames from libraries'.
         keep_parameters: keep each statement's parameters. They may hold personal data, so the default is no.
+        checkouts: the connections in use, which are told of the statements sent on them.
+        comments: end the statements that are sent with a comment. Records have them without.
 
     Statements outside of a record are not observed. `close()` puts the dialects back as they were.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one call site; each names what it is for
         self,
         engines: Iterable[Engine],
         current: ContextVar[Record | None],
         call_sites: CallSites | None = None,
         *,
         keep_parameters: bool = False,
+        checkouts: Mapping[Any, Checkout] | None = None,
+        comments: Comments | None = None,
     ) -> None:
         self._current = current
         self._call_sites = call_sites or CallSites()
         self._keep_parameters = keep_parameters
+        self._checkouts = {} if checkouts is None else checkouts
+        self._comments = comments
         self._dialects = tuple(dict.fromkeys(engine.dialect for engine in engines))
         self.is_closed = False
         self.faults = 0
@@ -72,13 +81,15 @@ class Capture:
         self.is_closed = True
         for dialect in self._dialects:
             for name in _WRAPPED:
-                _unwrap(dialect, name)
+                unwrap(dialect, name)
 
     def _wrap(self, dialect: Dialect, name: str) -> None:
         execute: Callable[..., None] = getattr(dialect, name)
         current_record = self._current.get
         observe = self._observe
         is_many = name == "do_executemany"
+        comments = self._comments
+        commented = comments and comments.of(dialect, parameters=name != "do_execute_no_params")
 
         # The positions are those of `Dialect.do_execute*`: cursor, statement, [parameters,] context.
         def wrapper(cursor: Any, sql: str, *arguments: Any) -> None:
@@ -86,18 +97,17 @@ class Capture:
             if record is None or self.is_closed:
                 execute(cursor, sql, *arguments)
                 return
+            sent = commented(sql, record) if commented else sql
             statement = Statement(sql, perf_counter())
             try:
-                execute(cursor, sql, *arguments)
+                execute(cursor, sent, *arguments)
             except BaseException as error:
                 statement.error = type(error).__name__
                 raise
             finally:
                 observe(record, statement, cursor, arguments, is_many)
 
-        wrapper.capture = self  # type: ignore[attr-defined]
-        wrapper.__wrapped__ = execute  # type: ignore[attr-defined]
-        setattr(dialect, name, wrapper)
+        wrap(dialect, name, wrapper, self)
 
     def _observe(
         self,
@@ -118,6 +128,10 @@ class Capture:
             # The wrapper and two frames of SQLAlchemy's lie between here and whoever executed the statement.
             statement.site = origin(self._call_sites, sys._getframe(4))
             record.add(statement)
+            checkout = self._checkouts.get(context._dbapi_connection._connection_record)
+            # A connection that many requests share would gather statements without end.
+            if checkout is not None and checkout.record is record and not record.statements_dropped:
+                checkout.statements.append(statement)
             if is_many:
                 statement.executions = len(arguments[0])
             if self._keep_parameters and len(arguments) > 1:
@@ -130,20 +144,6 @@ class Capture:
             self.faults += 1
             if self.faults == 1:
                 logger.exception("upshift could not observe a statement; requests go on without it")
-
-
-def _unwrap(dialect: Dialect, name: str) -> None:
-    """Take out the wrappers of closed captures, down to the first that is in use or somebody else's.
-
-    One that somebody has wrapped after us stays, and passes calls through.
-    """
-    execute: Any = vars(dialect).get(name)
-    while isinstance(capture := getattr(execute, "capture", None), Capture) and capture.is_closed:
-        execute = execute.__wrapped__
-        if getattr(execute, "__func__", None) is getattr(type(dialect), name):
-            delattr(dialect, name)
-        else:
-            setattr(dialect, name, execute)
 
 
 def _note_loader(context: Any, statement: Statement) -> None:
