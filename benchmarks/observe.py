@@ -23,7 +23,7 @@ import sys
 import tempfile
 from pathlib import Path
 from time import process_time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import observed_apps as apps
 from report import Case, progress, report
@@ -34,8 +34,6 @@ except ImportError:
     from asyncio import new_event_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from observed_apps import Subject
     from starlette.types import Message, Scope
 
@@ -103,6 +101,7 @@ async def serve(subject: Subject, requests: int) -> float:
 
 async def take_turns(subjects: dict[str, Subject], rounds: int) -> Times:
     """Microseconds a request of each subject, in each round."""
+    gc.freeze()  # the applications themselves: what is collected is what requests leave
     draw = random.Random(7)
     times: Times = {name: [] for name in subjects}
     for round_number in range(WARMUP + rounds):
@@ -143,7 +142,10 @@ async def requests(folder: Path) -> list[Case]:
     everything = added(times, "everything on", bare)
     return [
         *(compare(name, times, name, bare, bars.get(name)) for name in times if name != bare),
-        *(Case("added by everything on", everything, added(times, peer, bare), peer, 1.0, "µs") for peer in PEERS),
+        *(
+            Case("added by everything on", everything, added(times, peer, bare), peer, 1.0, "µs")
+            for peer in PEERS
+        ),
     ]
 
 

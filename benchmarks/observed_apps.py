@@ -71,7 +71,9 @@ def make_app(routes: int, engine: Engine | None = None) -> tuple[FastAPI, str]:
     async def items(thing_id: int) -> dict[str, Any]:
         # SQLite in memory never waits, so the event loop is not held up, and no thread blurs the figures.
         with Session(engine) as session:
-            found = [session.scalars(select(Item).where(Item.id == n)).one() for n in range(1, 1 + STATEMENTS)]
+            found = [
+                session.scalars(select(Item).where(Item.id == n)).one() for n in range(1, 1 + STATEMENTS)
+            ]
             return {"id": thing_id, "names": [item.name for item in found]}
 
     for number in range(routes):
@@ -156,6 +158,7 @@ class AccessLog:
         self.logger = logger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, then write a line."""
         started = perf_counter()
         status = size = 0
 
@@ -186,6 +189,7 @@ class NoExporter(SpanExporter):
     """Takes spans and sends them nowhere: what a collector costs is not the question."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:  # noqa: ARG002 - the interface
+        """Say that they have arrived."""
         return SpanExportResult.SUCCESS
 
 
