@@ -19,14 +19,19 @@ _IS_LINUX = sys.platform == "linux"
 _SET_LOCK, _GET_LOCK = (fcntl.F_OFD_SETLK, fcntl.F_OFD_GETLK) if _IS_LINUX else (fcntl.F_SETLK, fcntl.F_GETLK)
 
 
-def open_own(path: Path, flags: int) -> int:
+def open_own(path: Path, flags: int, mode: int = 0o600) -> int:
     """Open a file that nobody else can have put there.
+
+    Args:
+        path: the file.
+        flags: as for `os.open`.
+        mode: the permissions of a new file.
 
     Raises:
         OSError: it cannot be opened, is a link, belongs to another user, or can be written by others.
     """
     # Without O_NONBLOCK, a pipe under this name would hang the process.
-    file = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    file = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, mode)
     status = os.fstat(file)
     if (
         not stat.S_ISREG(status.st_mode)

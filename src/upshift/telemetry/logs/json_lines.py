@@ -1,0 +1,174 @@
+"""Events as lines of JSON, with field names of our own or those of the Elastic Common Schema."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from upshift.telemetry.logs.timestamps import Timestamps
+from upshift.telemetry.logs.values import Values, encodable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextvars import ContextVar
+
+    from upshift.record import Record
+    from upshift.telemetry.logs.event import Event
+
+ECS_VERSION = "8.17.0"
+"""The version of the Elastic Common Schema that the names are from."""
+
+
+class Names(NamedTuple):
+    """What the fields of a line are called.
+
+    Attributes:
+        labels: the field that holds what the application says; None where that stands beside the others.
+        constants: fields that every line has.
+    """
+
+    timestamp: str
+    level: str
+    message: str
+    logger: str
+    service: str
+    request_id: str
+    trace_id: str
+    span_id: str
+    route: str
+    error: str
+    error_message: str
+    traceback: str
+    stack: str
+    labels: str | None
+    constants: Mapping[str, str]
+
+
+PLAIN = Names(
+    timestamp="timestamp",
+    level="level",
+    message="message",
+    logger="logger",
+    service="service",
+    request_id="request_id",
+    trace_id="trace_id",
+    span_id="span_id",
+    route="route",
+    error="error",
+    error_message="error_message",
+    traceback="traceback",
+    stack="stack",
+    labels=None,
+    constants={},
+)
+
+# `http.route` is OpenTelemetry's name, as the schema has none. What the application says goes to `labels`:
+# beside the others, a field `user` would be of another type than the schema's, and the line be refused.
+ECS = Names(
+    timestamp="@timestamp",
+    level="log.level",
+    message="message",
+    logger="log.logger",
+    service="service.name",
+    request_id="http.request.id",
+    trace_id="trace.id",
+    span_id="span.id",
+    route="http.route",
+    error="error.type",
+    error_message="error.message",
+    traceback="error.stack_trace",
+    stack="upshift.stack",
+    labels="labels",
+    constants={"ecs.version": ECS_VERSION},
+)
+
+
+class JsonLines:
+    r"""Writes events as JSON, one line each: a newline within a value is written as an escape.
+
+    Args:
+        names: what the fields are called.
+        service: the service's name.
+        current: holds the open request.
+        values: makes what the application says fit to be written.
+
+    Example:
+        >>> from contextvars import ContextVar
+        >>> from upshift.telemetry.logs.event import Event
+        >>> lines = JsonLines(PLAIN, "shop", ContextVar("current", default=None), Values())
+        >>> line = lines.line(Event(0.0, "info", "two\nlines", "shop.orders", {"order": 7}))
+        >>> line[58:]
+        b'"message":"two\\nlines","logger":"shop.orders","service":"shop","order":7}\n'
+    """
+
+    def __init__(
+        self, names: Names, service: str, current: ContextVar[Record | None], values: Values
+    ) -> None:
+        self._names = names
+        self._service = service
+        self._current = current
+        self._values = values
+        self._timestamps = Timestamps()
+        self._encoder = msgspec.json.Encoder()
+
+    def line(self, event: Event) -> bytes:
+        """Return the line, its newline included."""
+        names = self._names
+        line: dict[str, Any] = {
+            names.timestamp: self._timestamps.at(event.created),
+            names.level: event.level,
+            names.message: event.message,
+            names.logger: event.logger,
+            names.service: self._service,
+            **names.constants,
+        }
+        said = event.fields
+        record = self._current.get()
+        if record is not None:
+            _add_request(line, names, record)
+            if record.context:
+                said = {**record.context, **said}
+        if event.error or event.traceback or event.stack:
+            _add_error(line, names, event)
+        if said:
+            add_said(line, names.labels, self._values.of(said))
+        try:
+            return self._encoder.encode(line) + b"\n"
+        except UnicodeEncodeError:
+            return self._encoder.encode(encodable(line)) + b"\n"
+
+
+def add_said(line: dict[str, Any], labels: str | None, said: dict[str, Any]) -> None:
+    """Add what the application says to a line; a name that the line has already gets an underscore."""
+    if labels is None:
+        for name, value in said.items():
+            line[f"{name}_" if name in line else name] = value
+        return
+    # The schema wants labels without dots, and without collections.
+    line[labels] = {
+        name.replace(".", "_"): msgspec.json.encode(encodable(value)).decode()
+        if isinstance(value, dict | list)
+        else value
+        for name, value in said.items()
+    }
+
+
+def _add_request(line: dict[str, Any], names: Names, record: Record) -> None:
+    if record.request_id:
+        line[names.request_id] = record.request_id
+    if record.trace_id:
+        line[names.trace_id] = record.trace_id
+        line[names.span_id] = record.span_id
+    if record.route is not None:
+        line[names.route] = record.route
+
+
+def _add_error(line: dict[str, Any], names: Names, event: Event) -> None:
+    if event.error:
+        line[names.error] = event.error
+        line[names.error_message] = event.error_message
+    if event.traceback:
+        line[names.traceback] = event.traceback
+    if event.stack:
+        line[names.stack] = event.stack

@@ -1,0 +1,194 @@
+"""The thread that writes lines, so that nobody who logs ever waits for a disk or for the reader of a pipe."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from upshift.telemetry.logs.stream import Sink
+
+MAX_WAITING_BYTES = 8 * 1024 * 1024
+"""Bytes of lines that wait to be written; further lines are dropped and counted."""
+
+LINGER_SECONDS = 0.02
+"""How long lines wait for others to be written with."""
+
+RETRY_SECONDS = 1.0
+"""How long to wait after a fault."""
+
+
+class Writer:
+    """Writes lines in a thread of its own, which begins with the first line.
+
+    Any thread may write, and signal handlers and finalisers may. A line that comes while too much waits is
+    dropped; how many were is told in the log when it can be written again. The first fault is told on
+    standard error; further ones are only counted.
+
+    A forked child begins with nothing waiting and a thread of its own: the parent writes what it had.
+
+    Args:
+        sink: where lines go to.
+        notice: makes a line that tells of dropped ones.
+        say: tells of the first fault somewhere else, where there is somewhere else.
+
+    Attributes:
+        dropped: lines that were not written.
+        faults: how often writing failed.
+    """
+
+    def __init__(
+        self, sink: Sink, notice: Callable[[str], bytes], say: Callable[[bytes], None] | None = None
+    ) -> None:
+        self._sink = sink
+        self._notice = notice
+        self._say = say
+        self._closed = False
+        self._begin()
+        if hasattr(os, "register_at_fork"):
+            _after_fork(self)
+
+    def _begin(self) -> None:
+        self.dropped = 0
+        self.faults = 0
+        self._told = 0
+        # Reentrant, as a signal handler may log while its thread logs.
+        self._lock = threading.RLock()
+        self._waiting: SimpleQueue[bytes | threading.Event | None] = SimpleQueue()
+        self._size = 0
+        self._hurry = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def write(self, lines: bytes) -> None:
+        """Take lines, each with its newline, to be written soon."""
+        with self._lock:
+            if self._closed or self._size + len(lines) > MAX_WAITING_BYTES:
+                self.dropped += lines.count(b"\n")
+                return
+            self._size += len(lines)
+            self._waiting.put(lines)
+            if self._thread is None:
+                self._start()
+
+    def flush(self, deadline_seconds: float) -> bool:
+        """Wait until all lines taken before this call are written; False where that takes too long."""
+        if not self._size:
+            return True
+        if self._thread is None:  # no thread can be had, as at the very end of a process
+            return self._write_here()
+        mark = threading.Event()
+        self._waiting.put(mark)
+        self._hurry.set()
+        return mark.wait(deadline_seconds)
+
+    def close(self, deadline_seconds: float) -> bool:
+        """Flush, and end; further lines are dropped. False where not all lines could be written."""
+        started = monotonic()
+        done = self.flush(deadline_seconds)
+        with self._lock:
+            if self._closed:
+                return done
+            self._closed = True
+            thread = self._thread
+        if thread is not None:
+            self._waiting.put(None)
+            self._hurry.set()
+            thread.join(max(0.0, deadline_seconds - (monotonic() - started)) + RETRY_SECONDS)
+        if thread is None or not thread.is_alive():
+            self._sink.close()
+        return done
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child."""
+        self._begin()
+        self._sink.after_fork()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name="upshift-log", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return  # the system gives no thread now; the next line asks again
+        self._thread = thread
+
+    def _run(self) -> None:
+        while True:
+            first = self._waiting.get()
+            self._hurry.wait(LINGER_SECONDS)
+            self._hurry.clear()
+            if not self._write_batch(first):
+                return
+
+    def _write_here(self) -> bool:
+        with suppress(Empty):
+            self._write_batch(self._waiting.get_nowait(), patiently=False)
+        return not self._size
+
+    def _write_batch(self, first: bytes | threading.Event | None, *, patiently: bool = True) -> bool:
+        """Write what waits; False where it was the end."""
+        items = [first]
+        while True:
+            try:
+                items.append(self._waiting.get_nowait())
+            except Empty:
+                break
+        self._write_out(b"".join(item for item in items if isinstance(item, bytes)), patiently=patiently)
+        for item in items:
+            if isinstance(item, threading.Event):
+                item.set()
+        return None not in items
+
+    def _write_out(self, data: bytes, *, patiently: bool) -> None:
+        start = 0
+        while start < len(data):
+            self._hurry.clear()
+            try:
+                start = self._sink.write(data, start)
+            except Exception as fault:  # noqa: BLE001 - whatever it is, the next lines want to be written
+                self._count(fault)
+                if self._closed or not patiently:
+                    self.dropped += data.count(b"\n", start)
+                    break
+                self._hurry.wait(RETRY_SECONDS)
+        with self._lock:
+            self._size -= len(data)
+        if start == len(data) and self.dropped > self._told:
+            self._tell_dropped()
+
+    def _tell_dropped(self) -> None:
+        dropped = self.dropped
+        line = self._notice(
+            f"{dropped - self._told} log lines were dropped, as they could not be written in time"
+        )
+        start = 0
+        try:
+            while start < len(line):
+                start = self._sink.write(line, start)
+        except OSError:
+            return  # there will be another time
+        self._told = dropped
+
+    def _count(self, fault: Exception) -> None:
+        self.faults += 1
+        if self.faults == 1 and self._say is not None:
+            what = f"log lines cannot be written, and wait: {type(fault).__name__}: {fault}; told once"
+            self._say(self._notice(what))
+
+
+def _after_fork(writer: Writer) -> None:
+    # The hook cannot be taken back, so it must not keep the object alive.
+    reference = weakref.ref(writer)
+
+    def begin() -> None:
+        alive = reference()
+        if alive is not None:
+            alive.after_fork()
+
+    os.register_at_fork(after_in_child=begin)
