@@ -135,14 +135,17 @@ class Pools:
 
     def _returning(self, pool: Pool) -> Callable[[ConnectionPoolEntry], None]:
         give_back, checkouts = pool._do_return_conn, self.checkouts
-        tell, returned = self._tell, self._observer.connection_returned
+        returned = self._observer.connection_returned
 
         def observed_return(entry: ConnectionPoolEntry) -> None:
             # First, as the next one may have the connection before the call is over.
             checkout = checkouts.pop(entry, None)
             if checkout is not None:
                 checkout.returned = perf_counter()
-                tell(returned, checkout)
+                try:
+                    returned(checkout)
+                except Exception as fault:  # noqa: BLE001 - whatever it is, the host goes on
+                    self._note(fault)
             give_back(entry)
 
         return observed_return
@@ -173,10 +176,13 @@ class Pools:
     def _tell(self, observe: Callable[..., None], *what: object) -> None:
         try:
             observe(*what)
-        except Exception:
-            self.faults += 1
-            if self.faults == 1:
-                logger.exception("upshift could not observe a connection pool; requests go on without it")
+        except Exception as fault:  # noqa: BLE001 - whatever it is, the host goes on
+            self._note(fault)
+
+    def _note(self, fault: Exception) -> None:
+        self.faults += 1
+        if self.faults == 1:
+            logger.error("upshift could not observe a connection pool; it goes on without", exc_info=fault)
 
     def _forget(self) -> None:
         self.checkouts.clear()

@@ -31,8 +31,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("upshift.sql")
 
-_CALLERS = 4
-"""Frames from the dialect's call up to `Transaction._do_close` or `_do_rollback`."""
+_CALLERS: dict[str, TransactionOutcome] = {"_do_close": "close", "_do_rollback": "rollback"}
+_CALLER = 5
+"""Frames from `_kind_of_rollback` up to one of these methods of `Transaction`."""
+
+_OWNERS = 5
+"""Wrappers of one dialect by several owners: each puts the method one frame further up."""
 
 
 class Transactions:
@@ -66,7 +70,7 @@ class Transactions:
         for dialect in self._dialects:
             wrap(dialect, "do_begin", self._beginning(dialect.do_begin), self)
             wrap(dialect, "do_commit", self._ending(dialect.do_commit, "commit"), self)
-            wrap(dialect, "do_rollback", self._ending(dialect.do_rollback, "rollback"), self)
+            wrap(dialect, "do_rollback", self._ending(dialect.do_rollback, None), self)
 
     def close(self) -> None:
         """Take the wrappers out again. Calling it twice does nothing more."""
@@ -86,7 +90,7 @@ class Transactions:
 
         return observed_begin
 
-    def _ending(self, end: _Call, outcome: TransactionOutcome) -> _Call:
+    def _ending(self, end: _Call, outcome: TransactionOutcome | None) -> _Call:
         checkouts = self._checkouts
 
         def observed_end(connection: PoolProxiedConnection) -> None:
@@ -98,31 +102,32 @@ class Transactions:
             came_to: TransactionOutcome = "error"
             try:
                 end(connection)
-                came_to = outcome if outcome == "commit" else _kind_of_rollback(sys._getframe())
+                came_to = outcome or _kind_of_rollback()
             finally:
                 now = perf_counter()
                 seconds, checkout.began = now - checkout.began, 0.0
                 checkout.ending_seconds += now - started
-                self._tell(checkout.pool, came_to, seconds)
+                try:
+                    self._ended(checkout.pool, came_to, seconds)
+                except Exception as fault:  # noqa: BLE001 - whatever it is, the host goes on
+                    self._note(fault)
 
         return observed_end
 
-    def _tell(self, pool: str, outcome: TransactionOutcome, seconds: float) -> None:
-        try:
-            self._ended(pool, outcome, seconds)
-        except Exception:
-            self.faults += 1
-            if self.faults == 1:
-                logger.exception("upshift could not observe a transaction; requests go on without it")
+    def _note(self, fault: Exception) -> None:
+        self.faults += 1
+        if self.faults == 1:
+            logger.error("upshift could not observe a transaction; it goes on without", exc_info=fault)
 
 
-def _kind_of_rollback(frame: FrameType | None) -> TransactionOutcome:
-    """Tell a rollback from a close, by the methods of SQLAlchemy's above the wrapper that rolled back."""
-    wrapper = frame and frame.f_code
-    while frame is not None and frame.f_code is wrapper:  # the wrappers of further owners
-        frame = frame.f_back
-    callers: list[str] = []
-    while frame is not None and len(callers) < _CALLERS:
-        callers.append(frame.f_code.co_name)
-        frame = frame.f_back
-    return "close" if callers[:1] == ["_reset"] or callers[3:] == ["_do_close"] else "rollback"
+def _kind_of_rollback() -> TransactionOutcome:
+    """Tell a rollback from a close, by the method of SQLAlchemy's that is behind the dialect's call."""
+    try:
+        frame: FrameType | None = sys._getframe(_CALLER)
+        for _ in range(_OWNERS):
+            if frame is not None and (outcome := _CALLERS.get(frame.f_code.co_name)):
+                return outcome
+            frame = frame and frame.f_back
+    except ValueError:  # the stack is not that deep, so it is no transaction of SQLAlchemy's
+        pass
+    return "close"

@@ -10,26 +10,29 @@ What is told here waits for others of its kind and is counted with them, as clos
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from upshift.record.fork import after_fork
 from upshift.telemetry.http import FAST_BUCKETS, MAX_REMEMBERED, MAX_ROUTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from upshift.record import Record
     from upshift.record.pool import Checkout, PoolState, TransactionOutcome
     from upshift.telemetry.metrics import (
         Counter,
-        GaugeFamily,
         Histogram,
         HistogramFamily,
         LabelBounds,
         Metrics,
     )
+
+    _Ended = tuple[str, TransactionOutcome, float]
+
+T = TypeVar("T")
 
 POOL = "db_client_connection_pool_name"
 MAX_POOLS = 50
@@ -86,9 +89,6 @@ class DatabaseMetrics:
         def histogram(name: str, text: str, labels: LabelBounds = pool) -> HistogramFamily:
             return metrics.histogram(f"db_client_{name}", text, labels=labels, buckets=_BUCKETS)
 
-        def gauge(name: str, text: str, labels: LabelBounds = pool) -> GaugeFamily:
-            return metrics.gauge(f"db_client_connection_{name}", text, labels=labels)
-
         self._wait = histogram("connection_wait_time", "Time to obtain a connection from the pool")
         self._use = histogram("connection_use_time", "Time between borrowing a connection and returning it")
         self._create = histogram("connection_create_time", "Time to open a new connection")
@@ -106,14 +106,21 @@ class DatabaseMetrics:
         self._transaction = histogram(
             "transaction_duration", "Time from the start of transactions to their end"
         )
-        self._connections = gauge(
-            "count", "Connections by state", {**pool, "db_client_connection_state": ("used", "idle")}
+        # The conventions say `db.client.connection.count`; to Prometheus, `_count` is a part of a histogram.
+        self._connections = metrics.gauge(
+            "db_client_connections",
+            "Connections by state",
+            labels={**pool, "db_client_connection_state": ("used", "idle")},
         )
-        self._max = gauge("max", "Connections that the pool may have open at most")
-        self._pending = gauge("pending_requests", "Requests for a connection that wait")
+        self._max = metrics.gauge(
+            "db_client_connection_max", "Connections that the pool may have open at most", labels=pool
+        )
+        self._pending = metrics.gauge(
+            "db_client_connection_pending_requests", "Requests for a connection that wait", labels=pool
+        )
         self._pools: dict[str, _Pool] = {}
         self._returned: deque[Checkout] = deque()
-        self._ended: deque[tuple[str, TransactionOutcome, float]] = deque()
+        self._ended: deque[_Ended] = deque()
         self._lock = Lock()
         self._idle_series: dict[tuple[str, str], Histogram] = {}
         after_fork(self._forget)
@@ -145,32 +152,39 @@ class DatabaseMetrics:
         if not self._lock.acquire(blocking=False):
             return
         try:
-            for _ in range(len(self._ended)):
-                pool, outcome, seconds = self._ended.popleft()
-                series = self._pools.get(pool) or self._find(pool)
-                series.transaction.observe(seconds)
-                series.outcomes[outcome].add()
-            for _ in range(len(self._returned)):
-                self._count(self._returned.popleft())
+            self._count(_taken(self._returned), _taken(self._ended))
         finally:
             self._lock.release()
 
-    def _count(self, checkout: Checkout) -> None:
-        series = self._pools.get(checkout.pool) or self._find(checkout.pool)
-        series.wait.observe(checkout.obtained - checkout.asked)
-        series.use.observe(checkout.returned - checkout.obtained)
-        if checkout.began:  # nobody ended the transaction, so the connection must have been lost
-            series.transaction.observe(checkout.returned - checkout.began)
-            series.outcomes["error"].add()
-        idle = checkout.idle_seconds
-        if idle is not None and checkout.record is not None:
-            key = (checkout.pool, self._route_of(checkout.record) or "")
-            found = self._idle_series.get(key)
-            if found is None:
-                found = self._idle.at(key)
-                if len(self._idle_series) < MAX_REMEMBERED:
-                    self._idle_series[key] = found
-            found.observe(idle)
+    def _count(self, returned: Iterable[Checkout], ended: Iterable[_Ended]) -> None:
+        observed: defaultdict[Histogram, list[float]] = defaultdict(list)
+        outcomes: defaultdict[Counter, int] = defaultdict(int)
+        for pool, outcome, seconds in ended:
+            series = self._pools.get(pool) or self._find(pool)
+            observed[series.transaction].append(seconds)
+            outcomes[series.outcomes[outcome]] += 1
+        for checkout in returned:
+            series = self._pools.get(checkout.pool) or self._find(checkout.pool)
+            observed[series.wait].append(checkout.obtained - checkout.asked)
+            observed[series.use].append(checkout.returned - checkout.obtained)
+            if checkout.record is not None and (idle := checkout.idle_seconds) is not None:
+                observed[self._idle_of(checkout.pool, checkout.record)].append(idle)
+            if checkout.began:  # nobody ended the transaction, so the connection was lost
+                observed[series.transaction].append(checkout.returned - checkout.began)
+                outcomes[series.outcomes["error"]] += 1
+        for histogram, values in observed.items():
+            histogram.observe_all(values)
+        for counter, count in outcomes.items():
+            counter.add(count)
+
+    def _idle_of(self, pool: str, record: Record) -> Histogram:
+        key = (pool, self._route_of(record) or "")
+        found = self._idle_series.get(key)
+        if found is None:
+            found = self._idle.at(key)
+            if len(self._idle_series) < MAX_REMEMBERED:
+                self._idle_series[key] = found
+        return found
 
     def _find(self, pool: str) -> _Pool:
         self._pools[pool] = series = _Pool(
@@ -194,3 +208,8 @@ class DatabaseMetrics:
         self._lock = Lock()
         self._returned.clear()
         self._ended.clear()
+
+
+def _taken(waiting: deque[T]) -> Iterator[T]:
+    for _ in range(len(waiting)):
+        yield waiting.popleft()

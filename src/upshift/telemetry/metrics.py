@@ -139,6 +139,17 @@ class Histogram:
         if trace_id:
             self.exemplars[bucket] = Exemplar(trace_id, value, time())
 
+    def observe_all(self, observed: Iterable[float]) -> None:
+        """Count several observations, each at half the price of one alone."""
+        bounds, values = self.bounds, self.values
+        with self._lock:
+            for value in observed:
+                if -math.inf < value < math.inf:
+                    values[bisect_left(bounds, value)] += 1.0
+                    values[-1] += value
+                else:
+                    self.rejected += 1
+
 
 S = TypeVar("S", Counter, Gauge, Histogram)
 LabelBounds = Mapping[str, Iterable[str] | int]
