@@ -74,7 +74,21 @@ def resource_of(service: str) -> Resource:
         service: the service's name where they tell none.
     """
     told = OTELResourceDetector().detect().attributes
-    return Resource.create({} if SERVICE_NAME in told else {SERVICE_NAME: service})
+    return _HashedResource(Resource.create({} if SERVICE_NAME in told else {SERVICE_NAME: service}))
+
+
+class _HashedResource(Resource):
+    """A resource that is hashed once: exporters do so for each span, and each time it is written as JSON."""
+
+    def __init__(self, resource: Resource) -> None:
+        super().__init__(resource.attributes or {}, resource.schema_url)
+        self._hash = super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return super().__eq__(other)
 
 
 class Silence(logging.Filter):
