@@ -59,8 +59,10 @@ async def in_thread(function: Callable[[], Any]) -> Any:  # noqa: ANN401 - whate
             result = function()
         except StopIteration as error:  # which no future can carry
             fault = RuntimeError(f"the function raised {error!r}")
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the waiting coroutine gets it
+        except Exception as error:  # noqa: BLE001 - whatever it is, the waiting coroutine gets it
             fault = error
+        except BaseException as error:  # noqa: BLE001 - an exit is the thread's, not the event loop's
+            fault = RuntimeError(f"the function raised {error!r}")
         with suppress(RuntimeError):  # the loop was closed meanwhile; nobody waits
             loop.call_soon_threadsafe(settle, result, fault)
 

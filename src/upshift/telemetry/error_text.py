@@ -31,7 +31,10 @@ def describe(error: BaseException) -> str:
         >>> describe(OSError("no route to postgresql://shop:rosebud@db/shop"))
         'OSError: no route to postgresql://***@db/shop'
     """
-    text = shorten(str(error))
+    try:
+        text = shorten(str(error))
+    except Exception:  # noqa: BLE001 - an exception that cannot say what it is; its class can
+        text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

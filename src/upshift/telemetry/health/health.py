@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -99,7 +100,7 @@ class Health:
         if name in self._checks:
             raise ValueError(f"there is a health check named {name!r} already")
         seconds = self._settings.health_timeout_seconds if timeout is None else timeout
-        if not seconds > 0:
+        if not 0 < seconds < math.inf:
             raise ValueError(f"the timeout of the health check {name!r} is {seconds}; it must be above zero")
         self._checks[name] = Check(
             name,

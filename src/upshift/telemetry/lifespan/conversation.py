@@ -119,10 +119,17 @@ class Conversation:
         if message["type"] == "lifespan.startup.complete":
             self._is_up = True
             self._lifespan.phase = "serving"
-            self._drain.install()
+            self._install_drain()
         else:  # it did not start, or it has ended
             await self._end()
         await self._send(message)
+
+    def _install_drain(self) -> None:
+        try:
+            self._drain.install()
+        except Exception:
+            self._lifespan.faults += 1
+            logger.exception("SIGTERM cannot be held back; the server hears it at once")
 
     def _begin_to_drain(self) -> None:
         self._lifespan.phase = "draining"

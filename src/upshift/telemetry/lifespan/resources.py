@@ -90,6 +90,8 @@ class Running:
             raise
         finally:
             started.cancel()
+        if self._task.cancelled():
+            raise RuntimeError("it was cancelled while it started")
         if self._task.done():
             self._task.result()
         self._task.add_done_callback(self._tell_early_end)
