@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from upshift.telemetry.logs.writer import EXIT_SECONDS
+
 if TYPE_CHECKING:
     from contextvars import ContextVar
 
@@ -26,31 +28,30 @@ class LogHandler(logging.Handler):
         error_writer: writes those of errors as well.
         current: holds the open request.
         place: where the writer writes to; equal for handlers that would double each other's lines.
-        deadline_seconds: how long `flush` may take.
 
     Attributes:
         faults: lines that could not be made.
         takeover: what the handler has been put in place of.
+        patience_seconds: how long `flush` may take.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what it puts together
+    def __init__(
         self,
         formatter: Formatter,
         writer: Writer,
         error_writer: Writer | None,
         current: ContextVar[Record | None],
         place: str,
-        deadline_seconds: float,
     ) -> None:
         super().__init__()
         self.faults = 0
+        self.patience_seconds = EXIT_SECONDS
         self.takeover: Takeover | None = None
         self.formatter: Formatter = formatter
         self._writer = writer
         self._error_writer = error_writer
         self._current = current
         self._place = place
-        self._deadline_seconds = deadline_seconds
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Emit the record unless a filter is against it; without the lock that other handlers need."""
@@ -73,9 +74,9 @@ class LogHandler(logging.Handler):
 
     def flush(self) -> None:
         """Wait until what was logged is written, but not long; `logging` calls this when the process ends."""
-        self._writer.flush(self._deadline_seconds)
+        self._writer.flush(self.patience_seconds)
         if self._error_writer is not None:
-            self._error_writer.flush(self._deadline_seconds)
+            self._error_writer.flush(self.patience_seconds)
 
     def _is_anothers(self) -> bool:
         rivals = [

@@ -21,7 +21,7 @@ from upshift.telemetry.logs.json_lines import ECS, PLAIN, JsonLines
 from upshift.telemetry.logs.stream import StreamSink, say, standard_error
 from upshift.telemetry.logs.takeover import Takeover
 from upshift.telemetry.logs.values import Values
-from upshift.telemetry.logs.writer import Writer
+from upshift.telemetry.logs.writer import EXIT_SECONDS, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
     from upshift.record import Record
     from upshift.settings import LogSettings
-
-DEADLINE_SECONDS = 2.0
-"""How long lines may take to be written when nobody says otherwise, as at the end of the process."""
 
 _LOGGER = "upshift.telemetry"
 
@@ -57,7 +54,7 @@ class Logs:
         self._installed = installed
         if installed is not None:
             installed.takeover.take()
-            atexit.register(self.flush)
+            atexit.register(self._end)
 
     @property
     def faults(self) -> int:
@@ -84,7 +81,7 @@ class Logs:
         if self._installed is not None:
             self._installed.takeover.take()
 
-    def flush(self, deadline_seconds: float = DEADLINE_SECONDS) -> bool:
+    def flush(self, deadline_seconds: float = EXIT_SECONDS) -> bool:
         """Wait until everything logged before is written; False where that takes too long."""
         if self._installed is None:
             return True
@@ -94,7 +91,7 @@ class Logs:
         done = [each.flush(max(0.0, deadline - time.monotonic())) for each in self._installed.writers]
         return all(done)
 
-    def close(self, deadline_seconds: float = DEADLINE_SECONDS) -> bool:
+    def close(self, deadline_seconds: float = EXIT_SECONDS) -> bool:
         """Put logging back as it was, and write what waits; calling it twice does nothing more.
 
         Returns:
@@ -104,12 +101,17 @@ class Logs:
         if installed is None:
             return True
         installed.takeover.give_back()
-        atexit.unregister(self.flush)
+        atexit.unregister(self._end)
         if access is not None:
             access.flush()
         deadline = time.monotonic() + deadline_seconds
         done = [each.close(max(0.0, deadline - time.monotonic())) for each in installed.writers]
         return all(done)
+
+    def _end(self) -> None:
+        """The process ends: what cannot be written now will not be waited for once more."""
+        if not self.flush() and self._installed is not None:
+            self._installed.handler.patience_seconds = 0.0
 
 
 def install(
@@ -147,9 +149,7 @@ def install(
                 "log_error_file (UPSHIFT_LOG_ERROR_FILE) is log_file as well, so errors would be in it twice"
             )
         error_writer = _writer(settings, "log_error_file", settings.log_error_file, notice)
-    handler = LogHandler(
-        Formatter(lines), writer, error_writer, current, _place(settings.log_file), DEADLINE_SECONDS
-    )
+    handler = LogHandler(Formatter(lines), writer, error_writer, current, _place(settings.log_file))
     handler.setLevel(level)
     access = None
     if settings.access_log:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import threading
 import weakref
 from contextlib import suppress
+from multiprocessing.util import Finalize
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -23,6 +25,9 @@ LINGER_SECONDS = 0.02
 
 RETRY_SECONDS = 1.0
 """How long to wait after a fault."""
+
+EXIT_SECONDS = 2.0
+"""How long lines may take to be written when the process ends."""
 
 
 class Writer:
@@ -117,6 +122,9 @@ class Writer:
         except RuntimeError:
             return  # the system gives no thread now; the next line asks again
         self._thread = thread
+        if multiprocessing.parent_process() is not None:
+            # Such a process may end without calling what is registered with `atexit`.
+            Finalize(self, _flush, args=(weakref.ref(self),), exitpriority=0)
 
     def _run(self) -> None:
         while True:
@@ -180,6 +188,12 @@ class Writer:
         if self.faults == 1 and self._say is not None:
             what = f"log lines cannot be written, and wait: {type(fault).__name__}: {fault}; told once"
             self._say(self._notice(what))
+
+
+def _flush(reference: weakref.ref[Writer]) -> None:
+    writer = reference()
+    if writer is not None:
+        writer.flush(EXIT_SECONDS)
 
 
 def _after_fork(writer: Writer) -> None:
