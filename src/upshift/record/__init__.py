@@ -9,6 +9,7 @@ from upshift.record.backlog import Backlog
 from upshift.record.callsite import CallSite, CallSites
 from upshift.record.histogram import Histogram
 from upshift.record.keeper import Keeper
+from upshift.record.method import METHODS, known_method
 from upshift.record.model import MAX_STATEMENTS, LazyLoad, Record, Statement
 from upshift.record.recorder import Recorder
 from upshift.record.route import RouteTemplates
@@ -16,6 +17,7 @@ from upshift.record.socket import Socket, SocketRecorder
 
 __all__ = [
     "MAX_STATEMENTS",
+    "METHODS",
     "Attachment",
     "Backlog",
     "CallSite",
@@ -29,4 +31,5 @@ __all__ = [
     "Socket",
     "SocketRecorder",
     "Statement",
+    "known_method",
 ]

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from itertools import accumulate
 from operator import add
 
@@ -103,7 +103,7 @@ class Histogram:
         if not self.count:
             return math.nan
         rank = max(1, math.ceil(q * self.count))
-        bucket = next(i for i, seen in enumerate(accumulate(self._buckets)) if seen >= rank)
+        bucket = bisect_left([*accumulate(self._buckets)], rank)
         if bucket == 0:
             return self.min
         if bucket == len(_BOUNDS):

@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from upshift.record.histogram import RELATIVE_ERROR, Histogram
+from upshift.record.method import known_method
 from upshift.record.model import NO_ROUTE
 
 if TYPE_CHECKING:
@@ -26,24 +27,25 @@ SLOW_QUANTILE = 0.99
 LEARNING = 100
 """Requests of a route from which on the quantile is taken seriously."""
 
-REVIEW_EVERY = 64
-"""Requests of a route between two looks at the quantile, which costs more than an addition."""
+REVIEW_SHARE = 8
+"""The quantile costs more than an addition; it is looked at anew when a route has grown by one in so many."""
 
 SERVER_ERROR = 500
 
 
 class _Route:
-    __slots__ = ("seconds", "slow")
+    __slots__ = ("review_at", "seconds", "slow")
 
     def __init__(self) -> None:
         self.seconds = Histogram()
         self.slow = float("inf")
+        self.review_at = LEARNING
 
     def add(self, seconds: float) -> bool:
         """Count a request, and tell whether it was among the slowest."""
         self.seconds.add(seconds)
-        count = self.seconds.count
-        if count >= LEARNING and count % REVIEW_EVERY == 0:
+        if self.seconds.count >= self.review_at:
+            self.review_at += self.review_at // REVIEW_SHARE
             # A quantile may be a little low, and of nearly equal durations that would keep most.
             self.slow = self.seconds.quantile(SLOW_QUANTILE) * (1 + RELATIVE_ERROR)
         return seconds > self.slow
@@ -64,16 +66,20 @@ class Keeper:
 
     def keep(self, record: Record) -> None:
         """Count a closed record, and keep it if it is worth it."""
-        operation = (record.method, record.route)
-        route = self._routes.get(operation)
-        if route is None:
-            route = self._others
-            if len(self._routes) < MAX_ROUTES:
-                route = self._routes[operation] = _Route()
+        route = self._routes.get((record.method, record.route)) or self._find(record)
         slow = route.add(record.seconds)
         failed = record.error is not None or record.status >= SERVER_ERROR
         if slow or failed or random.random() < self._sample_rate:  # noqa: S311 - sampling, not secrets
             self._ring.append(record)
+
+    def _find(self, record: Record) -> _Route:
+        operation = (known_method(record.method), record.route)
+        route = self._routes.get(operation)
+        if route is None:
+            if len(self._routes) >= MAX_ROUTES:
+                return self._others
+            route = self._routes[operation] = _Route()
+        return route
 
     def records(self) -> tuple[Record, ...]:
         """Return the kept records, the oldest first."""

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from upshift.telemetry.metrics import DURATION_BUCKETS, OTHER, SIZE_BUCKETS
+from upshift.record import METHODS, known_method
+from upshift.telemetry.metrics import DURATION_BUCKETS, SIZE_BUCKETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from upshift.record import Record, Statement
     from upshift.telemetry.metrics import Histogram, LabelBounds, Metrics
-
-METHODS = ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")
-"""Methods with a label of their own, those of RFC 9110 and RFC 5789; others are `_OTHER`."""
 
 MAX_ROUTES = 500
 """Routes with a label of their own."""
@@ -46,7 +44,6 @@ class _Request(NamedTuple):
     seconds: Histogram
     request_bytes: Histogram
     response_bytes: Histogram
-    first_byte: Histogram
     statements: Histogram
 
 
@@ -76,7 +73,7 @@ class HttpMetrics:
         statuses = tuple(map(str, range(100, 600)))
         route: LabelBounds = {"http_route": MAX_ROUTES}
         labels: LabelBounds = {
-            "http_request_method": METHODS,
+            "http_request_method": sorted(METHODS),
             **route,
             "http_response_status_code": statuses,
             "error_type": MAX_ERRORS,
@@ -134,7 +131,7 @@ class HttpMetrics:
         series.request_bytes.observe(record.request_bytes)
         series.response_bytes.observe(record.response_bytes)
         if record.is_streamed:
-            series.first_byte.observe(record.first_byte_seconds)
+            self._first_byte.at((record.route or "",)).observe(record.first_byte_seconds)
         statements = record.statements
         series.statements.observe(len(statements) + record.statements_dropped)
         if statements:
@@ -144,15 +141,16 @@ class HttpMetrics:
         # A route that did not match has no label, and so one series for all the paths there may be.
         route = record.route or ""
         error = record.error or (str(record.status) if record.status >= _SERVER_ERROR else "")
-        labels = (record.method if record.method in METHODS else OTHER, route, str(record.status), error)
+        method = known_method(record.method)
+        labels = (method, route, str(record.status), error)
         series = _Request(
             self._seconds.at(labels),
             self._request_bytes.at(labels),
             self._response_bytes.at(labels),
-            self._first_byte.at((route,)),
             self._statements.at((route,)),
         )
-        if len(self._requests) < MAX_REMEMBERED:
+        # Unknown methods are looked up each time, or clients could fill the table with them.
+        if method == record.method and len(self._requests) < MAX_REMEMBERED:
             self._requests[key] = series
         return series
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from upshift.record import Keeper, Record
+from upshift.record import Histogram, Keeper, Record
 from upshift.record import keeper as module
-from upshift.record.keeper import LEARNING, REVIEW_EVERY
+from upshift.record.keeper import LEARNING
 from upshift.settings import RecordSettings
-
-LEARNED = REVIEW_EVERY * -(-LEARNING // REVIEW_EVERY)
-"""Requests after which a route's quantile has been looked at for the first time."""
 
 
 def record(path="/", seconds=0.01, *, route="/", status=200, error=None):
@@ -27,7 +24,7 @@ def keeper_of(*, ring_size=512, sample_rate=0.0):
 
 
 def learned(keeper, route="/", seconds=0.01):
-    for _ in range(LEARNED):
+    for _ in range(LEARNING):
         keeper.keep(record(seconds=seconds, route=route))
     return keeper
 
@@ -37,7 +34,7 @@ def test_ordinary_records_are_not_kept_without_sampling():
 
 
 def test_all_records_are_kept_when_all_are_sampled():
-    assert len(learned(keeper_of(sample_rate=1.0)).records()) == LEARNED
+    assert len(learned(keeper_of(sample_rate=1.0)).records()) == LEARNING
 
 
 def test_a_share_of_ordinary_records_is_kept(monkeypatch):
@@ -124,6 +121,30 @@ def test_the_number_of_routes_is_bounded_and_failures_of_further_ones_are_kept(m
     keeper.keep(failed)
     assert len(keeper.durations()) == 5
     assert keeper.records() == (failed,)
+
+
+def test_methods_that_clients_invent_do_not_take_the_room_of_routes(monkeypatch):
+    monkeypatch.setattr(module, "MAX_ROUTES", 5)
+    keeper = keeper_of()
+    for number in range(20):
+        invented = record(route=None)
+        invented.method = f"BREW{number}"
+        keeper.keep(invented)
+    keeper.keep(record(route="/orders"))
+    assert {name: one.count for name, one in keeper.durations().items()} == {
+        "_OTHER (no route)": 20,
+        "GET /orders": 1,
+    }
+
+
+def test_the_quantile_is_looked_at_ever_more_rarely(monkeypatch):
+    looks = []
+    quantile = Histogram.quantile
+    monkeypatch.setattr(Histogram, "quantile", lambda self, q: looks.append(q) or quantile(self, q))
+    keeper = keeper_of()
+    for _ in range(10_000):
+        keeper.keep(record())
+    assert 35 <= len(looks) <= 45  # the logarithm of 100 to the base 9/8
 
 
 def test_what_was_handed_out_does_not_change():

@@ -53,9 +53,16 @@ def test_an_exception_is_the_type_of_the_error_and_a_status_where_there_is_none(
     assert {labels[2:] for labels in series(metrics, DURATION)} == {("500", "ValueError"), ("503", "503")}
 
 
-def test_an_unknown_method_is_other(metrics, http):
-    http.add(closed(method="BREW"))
+@pytest.mark.parametrize("method", ["BREW", "", "get", "X" * 1_000_000])
+def test_an_unknown_method_is_other(metrics, http, method):
+    http.add(closed(method=method))
     assert [labels[0] for labels in series(metrics, DURATION)] == ["_OTHER"]
+
+
+@pytest.mark.parametrize("method", ["GET", "PATCH", "QUERY"])
+def test_a_method_that_the_conventions_know_is_told_apart(metrics, http, method):
+    http.add(closed(method=method))
+    assert [labels[0] for labels in series(metrics, DURATION)] == [method]
 
 
 def test_all_paths_without_a_route_are_one_series(metrics, http):
@@ -82,7 +89,9 @@ def test_the_sizes_of_bodies_are_counted(metrics, http):
 def test_the_first_byte_is_timed_of_streams_only(metrics, http):
     http.add(closed(first_byte_seconds=0.01))
     http.add(closed(first_byte_seconds=0.01, is_streamed=True))
-    (values,) = series(metrics, "http_server_time_to_first_byte_seconds").values()
+    http.add(closed(first_byte_seconds=0.01, route="/not/streamed"))
+    ((labels, values),) = series(metrics, "http_server_time_to_first_byte_seconds").items()
+    assert labels == ("/orders/{order_id}",)
     assert sum(values[:-1]) == 1
 
 
@@ -129,6 +138,15 @@ def test_statements_of_a_request_are_counted_with_those_that_were_not_kept(metri
 
 def test_hostile_requests_do_not_grow_the_tables(metrics, http):
     for number in range(12_000):
-        http.add(closed(method=f"M{number}", route=f"/r{number}", status=number, error=f"E{number}"))
+        http.add(closed(route=f"/r{number}", status=number, error=f"E{number}"))
     assert sum(1 for _ in metrics.series()) < 40_000
     assert len(http._requests) == 10_000
+
+
+def test_methods_that_clients_invent_do_not_take_the_room_of_routes(metrics, http):
+    for number in range(100):
+        http.add(closed(method=f"BREW{number}", route=None, status=404))
+    http.add(closed())
+    assert len(http._requests) == 1
+    counts = {labels[0]: sum(values[:-1]) for labels, values in series(metrics, DURATION).items()}
+    assert counts == {"_OTHER": 100, "GET": 1}
