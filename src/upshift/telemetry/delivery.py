@@ -38,9 +38,23 @@ class SpanDelivery:
         self.undelivered = 0
         self.faults = 0
         self._builder = builder
-        self._is_found = exporter is None
-        self._exporter = exporter or find_exporter()
+        self._given = exporter
+        self._found: SpanExporter | None = None
         self._process = os.getpid()
+
+    def exporter(self) -> SpanExporter:
+        """Return the exporter of this process.
+
+        Raises:
+            MissingExtraError: see `find_exporter`.
+            SettingsError: likewise.
+        """
+        if self._given is not None:
+            return self._given
+        if self._found is None or self._process != os.getpid():
+            self._found = find_exporter()
+            self._process = os.getpid()
+        return self._found
 
     def deliver(self, records: list[Record]) -> None:
         """Make spans of the records, and export them."""
@@ -52,7 +66,7 @@ class SpanDelivery:
             except Exception as fault:  # noqa: BLE001 - whatever it is, the others are delivered
                 self._count(1, fault)
         try:
-            exporter = self._exporter_of_this_process()
+            exporter = self.exporter()
             with Silence(exporter):
                 result = exporter.export(spans)
         except Exception as fault:  # noqa: BLE001 - an exporter may fail in any way
@@ -64,16 +78,11 @@ class SpanDelivery:
     def finish(self) -> None:
         """Shut the exporter down."""
         try:
-            with Silence(self._exporter):
-                self._exporter.shutdown()
+            exporter = self.exporter()
+            with Silence(exporter):
+                exporter.shutdown()
         except Exception as fault:  # noqa: BLE001 - likewise
             self._count(0, fault)
-
-    def _exporter_of_this_process(self) -> SpanExporter:
-        if self._is_found and self._process != os.getpid():
-            self._exporter = find_exporter()
-            self._process = os.getpid()
-        return self._exporter
 
     def _count(self, spans: int, fault: Exception | None) -> None:
         self.undelivered += spans

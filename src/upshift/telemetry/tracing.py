@@ -96,6 +96,8 @@ class SpanExport:
         self._is_disabled = is_disabled()
         builder = SpanBuilder(resource_of(service), digest_text, database_system)
         self._delivery = SpanDelivery(builder, exporter)
+        if not self._is_disabled:
+            self._delivery.exporter()  # so that one that cannot be had is told of now
         size = _number("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE_SIZE)
         self._outbox: Outbox[Record] = Outbox(
             self._delivery.deliver,
