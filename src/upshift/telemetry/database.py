@@ -10,7 +10,7 @@ What is told here waits for others of its kind and is counted with them, as clos
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import deque
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -157,25 +157,19 @@ class DatabaseMetrics:
             self._lock.release()
 
     def _count(self, returned: Iterable[Checkout], ended: Iterable[_Ended]) -> None:
-        observed: defaultdict[Histogram, list[float]] = defaultdict(list)
-        outcomes: defaultdict[Counter, int] = defaultdict(int)
         for pool, outcome, seconds in ended:
             series = self._pools.get(pool) or self._find(pool)
-            observed[series.transaction].append(seconds)
-            outcomes[series.outcomes[outcome]] += 1
+            series.transaction.observe(seconds)
+            series.outcomes[outcome].add()
         for checkout in returned:
             series = self._pools.get(checkout.pool) or self._find(checkout.pool)
-            observed[series.wait].append(checkout.obtained - checkout.asked)
-            observed[series.use].append(checkout.returned - checkout.obtained)
+            series.wait.observe(checkout.obtained - checkout.asked)
+            series.use.observe(checkout.returned - checkout.obtained)
             if checkout.record is not None and (idle := checkout.idle_seconds) is not None:
-                observed[self._idle_of(checkout.pool, checkout.record)].append(idle)
+                self._idle_of(checkout.pool, checkout.record).observe(idle)
             if checkout.began:  # nobody ended the transaction, so the connection was lost
-                observed[series.transaction].append(checkout.returned - checkout.began)
-                outcomes[series.outcomes["error"]] += 1
-        for histogram, values in observed.items():
-            histogram.observe_all(values)
-        for counter, count in outcomes.items():
-            counter.add(count)
+                series.transaction.observe(checkout.returned - checkout.began)
+                series.outcomes["error"].add()
 
     def _idle_of(self, pool: str, record: Record) -> Histogram:
         key = (pool, self._route_of(record) or "")

@@ -128,7 +128,7 @@ class ProcessMetrics:
         loop.call_later(LAG_SECONDS, ring)
 
     def _collecting(self, phase: str, info: Mapping[str, int]) -> None:
-        # The collector does not run inside of itself, so this histogram's lock is free.
+        # Whatever it interrupts, the collector does not interrupt itself: nobody else observes these series.
         if phase == "start":
             self._pause_started = perf_counter()
         elif self._pause_started:

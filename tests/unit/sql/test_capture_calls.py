@@ -17,7 +17,9 @@ from sqlalchemy.pool import StaticPool
 
 import upshift
 from upshift.record import Record
+from upshift.record.pool import Checkout
 from upshift.sql.capture import Capture
+from upshift.sql.comments import Comments
 
 OURS = str(Path(upshift.__file__).parent)
 
@@ -53,9 +55,11 @@ def engine():
 def calls(engine):
     """A function that counts Upshift's own Python calls, and all calls, of some work that ran before."""
 
-    def count(work, *, in_record=True, captured=True):
+    def count(work, *, in_record=True, captured=True, **arguments):
         current = ContextVar("current", default=None)
-        capture = Capture([engine], current) if captured else None
+        if "checkouts" in arguments:
+            arguments["checkouts"]["current"] = current
+        capture = Capture([engine], current, **arguments) if captured else None
         ours, every = Counter(), Counter()
 
         def note(frame, event, _argument):
@@ -148,6 +152,26 @@ def test_a_lazy_load_costs_its_name_and_no_more(calls, lazy):
     ours, _ = calls(lazy)  # a query and a lazy load
     one = Counter(STATEMENT)
     assert ours <= one + one + Counter(["_note_loader", "<lambda>"]), ours
+
+
+def test_telling_connections_of_their_statements_costs_no_call(calls, core):
+    checkout = Checkout("items", None, 0.0)
+
+    class Checkouts(dict):
+        def get(self, _key):
+            checkout.record = self["current"].get()
+            return checkout
+
+    checkouts = Checkouts()
+    ours, _ = calls(core, checkouts=checkouts)
+    assert ours <= Counter(STATEMENT), ours
+    assert len(checkout.statements) == 2
+
+
+def test_a_comment_costs_three_calls(calls, core):
+    ours, _ = calls(core, comments=Comments(lambda _: "/items/{id}"))
+    comment = {"Comments.of.<locals>.comment": 1, "Comments._text": 1, "Comments._encoded_route": 1}
+    assert ours <= Counter(STATEMENT) + Counter(comment), ours
 
 
 @pytest.mark.parametrize("work", ["core", "orm"])
