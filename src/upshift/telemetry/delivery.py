@@ -6,6 +6,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from upshift.telemetry.exporters import Silence, find_exporter
@@ -65,6 +66,7 @@ class SpanDelivery:
                 spans.extend(self._builder.build(record))
             except Exception as fault:  # noqa: BLE001 - whatever it is, the others are delivered
                 self._count(1, fault)
+        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))  # its calls need no spans themselves
         try:
             exporter = self.exporter()
             with Silence(exporter):
@@ -74,6 +76,8 @@ class SpanDelivery:
         else:
             if result is not SpanExportResult.SUCCESS:
                 self._count(len(spans), None)
+        finally:
+            detach(token)
 
     def finish(self) -> None:
         """Shut the exporter down."""

@@ -44,7 +44,7 @@ class SpanExport:
     Args:
         settings: the share of requests that is traced by chance.
         service: the service's name, unless `OTEL_SERVICE_NAME` tells it.
-        slow_request_seconds: what counts as slow, and is always traced.
+        slow_request_seconds: from where on a request is slow, and always traced.
         digest_text: gives a statement's text without its values; called from another thread.
         database_system: the `db.system.name` of the statements, such as `postgresql`.
         exporter: where spans go to; found by the `OTEL_*` variables where not given. Used by one thread.
@@ -125,7 +125,7 @@ class SpanExport:
         return (
             record.error is not None
             or record.status >= _SERVER_ERROR
-            or record.seconds > self._slow
+            or record.seconds >= self._slow
             or self._is_sampled(record)
         ) and not self._is_disabled
 

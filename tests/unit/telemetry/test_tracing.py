@@ -8,6 +8,7 @@ from contextvars import ContextVar
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_value
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -56,7 +57,8 @@ class TestWhatIsTraced:
             ({"status": 503}, 0.0, b"00", True),
             ({"status": 404}, 0.0, None, False),
             ({"seconds": 1.1}, 0.0, b"00", True),
-            ({"seconds": 1.0}, 0.0, None, False),
+            ({"seconds": 1.0}, 0.0, None, True),
+            ({"seconds": 0.9}, 0.0, None, False),
             ({"error": "IncompleteResponse"}, 0.0, b"00", True),
         ],
     )
@@ -69,6 +71,20 @@ class TestWhatIsTraced:
         export.take(record)
         export.close(10.0)
         assert len(exporter.get_finished_spans()) == is_traced
+
+    def test_the_exporters_own_calls_are_not_traced_by_instrumentors_of_the_application(self):
+        seen = []
+
+        class Looking(InMemorySpanExporter):
+            def export(self, spans):
+                seen.append(get_value(_SUPPRESS_INSTRUMENTATION_KEY))
+                return super().export(spans)
+
+        export = export_to(Looking(), rate=1.0)
+        export.take(closed_record())
+        export.close(10.0)
+        assert seen == [True]
+        assert get_value(_SUPPRESS_INSTRUMENTATION_KEY) is None
 
     def test_it_takes_records_from_the_backlog(self, exporter):
         export = export_to(exporter, rate=1.0)
