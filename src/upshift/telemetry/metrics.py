@@ -161,12 +161,6 @@ class Histogram:
         if trace_id and math.isfinite(value):
             self.exemplars[bisect_left(self.bounds, value)] = Exemplar(trace_id, value, time())
 
-    def observe_all(self, observed: Iterable[float]) -> None:
-        """Count several observations; see `observe`."""
-        self._waiting.extend(observed)
-        with self._lock:
-            self._count()
-
     def _count(self) -> None:
         """Count what waits; the caller has the lock."""
         taken = self._waiting[:]
