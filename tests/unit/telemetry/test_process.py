@@ -142,14 +142,14 @@ def test_a_forked_child_tells_its_own_processor_time_only(metrics, process):
 class TestCollector:
     def test_a_collection_is_timed_by_its_generation(self, metrics, process):
         name = "python_gc_duration_seconds"
-        before = [count_of(metrics, name, (generation,)) for generation in "012"]
         gc.disable()
         try:
+            before = [count_of(metrics, name, (generation,)) for generation in "012"]
             gc.collect(2)
             gc.collect(0)
+            after = [count_of(metrics, name, (generation,)) for generation in "012"]
         finally:
             gc.enable()
-        after = [count_of(metrics, name, (generation,)) for generation in "012"]
         assert [one - other for one, other in zip(after, before, strict=True)] == [1, 0, 1]
         assert value_of(metrics, name, ("2",)) > 0
 
