@@ -58,8 +58,8 @@ class Attachment:
         if isinstance(app, Starlette):
             if vars(app).get("build_middleware_stack") == self._build_wrapped:
                 del app.build_middleware_stack
-            top = app.middleware_stack
-            if isinstance(top, _Layer) and top in self._layers:
+            # Another one may have been detached before, from inside of this one.
+            while isinstance(top := app.middleware_stack, _Layer) and top.outer is top.inner:
                 app.middleware_stack = top.inner
 
     def _build_wrapped(self) -> ASGIApp:

@@ -260,3 +260,15 @@ async def test_what_comes_first_is_not_called_after_it_is_detached(seen, wrap):
     attachment.detach()
     await get(app)
     assert seen == ["inner"]
+
+
+@pytest.mark.parametrize("first_is_detached_first", [True, False])
+async def test_two_leave_nothing_behind_whichever_goes_first(seen, wrap, first_is_detached_first):
+    app = starlette(seen)
+    await get(app)
+    built = app.middleware_stack
+    attachments = [Attachment(app, wrap), Attachment(app, wrap)]
+    for attachment in attachments if first_is_detached_first else reversed(attachments):
+        attachment.detach()
+    assert app.middleware_stack is built
+    assert "build_middleware_stack" not in vars(app)
