@@ -49,6 +49,7 @@ class Job(Record):
         job.request_id = record.request_id
         job.trace_id = record.trace_id
         job.span_id = record.span_id
+        job.parent_span_id = record.parent_span_id
         job.is_sampled = record.is_sampled
         job.context = record.context and dict(record.context)
         return job
@@ -58,19 +59,16 @@ class Job(Record):
         self.statements_dropped += 1
 
 
-def callers_choice(record: Record) -> bool:
-    """Whether the caller sampled the request: the decision where nothing is traced here."""
-    return bool(record.is_sampled)
-
-
 class Propagation:
     """Hands on the ids of the request that is open.
 
-    What calls out is a child of the request's span: outgoing calls have none of their own.
+    What is called is a child of the request's span, as calls have no span of their own; or of the caller's
+    span, where no spans are exported here, so that the trace has no hole.
 
     Args:
         current: holds the open record.
-        is_sampled: tells whether the request is traced as far as is known; see `HeadSampling`.
+        is_sampled: tells whether the request is traced, as far as is known: see `HeadSampling`. None where
+            nothing is traced here.
 
     Example:
         >>> from contextvars import ContextVar
@@ -86,7 +84,7 @@ class Propagation:
     def __init__(
         self,
         current: ContextVar[Record | None],
-        is_sampled: Callable[[Record], bool] = callers_choice,
+        is_sampled: Callable[[Record], bool] | None = None,
     ) -> None:
         self._current = current
         self._is_sampled = is_sampled
@@ -98,7 +96,9 @@ class Propagation:
         They suit any client and any queue: `restore` reads them in the other process.
         """
         record = self._current.get()
-        return {} if record is None else outgoing_headers(record, is_sampled=self._is_sampled(record))
+        if record is None:
+            return {}
+        return outgoing_headers(record, is_sampled=self._is_sampled and self._is_sampled(record))
 
     def carry(self, function: Callable[P, T]) -> Callable[P, T]:
         """Return the function as one that runs with the present ids, whenever and in whatever thread it runs.
@@ -171,12 +171,13 @@ class Propagation:
             self._current.reset(token)
 
 
-def outgoing_headers(record: Record, *, is_sampled: bool) -> dict[str, str]:
+def outgoing_headers(record: Record, *, is_sampled: bool | None) -> dict[str, str]:
     """Return the headers that hand on a record's ids.
 
     Args:
         record: whose.
-        is_sampled: the flag of the `traceparent`: whether the record is, or is going to be, traced.
+        is_sampled: whether the record is, or is going to be, traced; None where nothing is traced here, so
+            that the caller's span and flag are handed on.
 
     Example:
         >>> record = Record("GET", "/", 0.0)
@@ -187,8 +188,10 @@ def outgoing_headers(record: Record, *, is_sampled: bool) -> dict[str, str]:
     """
     headers = {}
     if record.trace_id:
-        flags = "01" if is_sampled else "00"
-        headers[TRACEPARENT] = f"00-{record.trace_id}-{record.span_id}-{flags}"
+        span_id = record.span_id
+        if is_sampled is None:
+            span_id, is_sampled = record.parent_span_id or span_id, record.is_sampled
+        headers[TRACEPARENT] = f"00-{record.trace_id}-{span_id}-{'01' if is_sampled else '00'}"
     if record.request_id:
         headers[REQUEST_ID] = record.request_id
     return headers

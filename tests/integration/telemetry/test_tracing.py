@@ -273,7 +273,7 @@ class TestFaults:
 
     def test_a_collector_that_is_down_is_logged_once(self, monkeypatch, caplog):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.2")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
         monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1")
         export = tracing()
         for _ in range(3):

@@ -67,10 +67,14 @@ class TestOutgoingHeaders:
         request_record.is_sampled = False
         assert sent(1.0) == "00"
 
-    def test_without_a_decision_it_is_the_callers(self, propagation, request_record):
-        assert propagation.headers()["traceparent"].endswith("-00")
-        request_record.is_sampled = True
-        assert propagation.headers()["traceparent"].endswith("-01")
+    def test_where_nothing_is_traced_the_callers_span_and_flag_are_handed_on(self):
+        for flag in ("00", "01"):
+            record = identified(traceparent=PARENT[:-2] + flag)
+            assert outgoing_headers(record, is_sampled=None)["traceparent"] == PARENT[:-2] + flag
+
+    def test_where_nothing_is_traced_and_nobody_called_it_is_the_requests_own(self, request_record):
+        span = f"00-{request_record.trace_id}-{request_record.span_id}-00"
+        assert outgoing_headers(request_record, is_sampled=None)["traceparent"] == span
 
     def test_a_record_without_ids_has_none(self):
         assert outgoing_headers(Record("GET", "/", 0.0), is_sampled=True) == {}
@@ -197,6 +201,19 @@ class TestCarry:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert context[current] is request_record
+
+    def test_what_it_calls_is_a_child_of_the_same_span_as_before(self):
+        for sampling in (None, HeadSampling(1.0)):
+            propagation = Propagation(current, sampling)
+            with propagation.restore({"traceparent": PARENT}):
+                current.get().span_id = "1" * 16
+                assert propagation.carry(propagation.headers)() == propagation.headers()
+
+    async def test_a_partial_of_a_coroutine_function_is_one(self, propagation, request_record):
+        async def job(number):
+            return current.get() is request_record, number
+
+        assert await propagation.carry(partial(job, 1))() == (False, 1)
 
     def test_arguments_results_exceptions_and_the_name_are_the_functions(self, propagation, request_record):
         def job(a, *, b):
