@@ -7,7 +7,9 @@ import pytest
 from upshift.diagnose import Observation, Severity, diagnose
 from upshift.record import CallSite, LazyLoad, Record, Statement
 from upshift.settings import Settings
-from upshift.sql import StatementTable
+from upshift.sql import Index, IndexAdvice, StatementTable
+from upshift.sql.advice import Served
+from upshift.sql.index import IndexColumn
 
 HERE = CallSite("shop/orders.py", 42, "list_orders")
 THERE = CallSite("shop/orders.py", 50, "list_orders")
@@ -39,11 +41,11 @@ def record(*statements, route="/orders", **facts):
     return each
 
 
-def found(*records, code=None):
+def found(*records, code=None, advice=()):
     table = StatementTable()
     for each in records:
         table.fold(each)
-    observation = Observation(records=records, statements=table.rows(), settings=Settings())
+    observation = Observation(records=records, statements=table.rows(), advice=advice, settings=Settings())
     return [finding for finding in diagnose(observation) if code in {None, finding.code}]
 
 
@@ -139,6 +141,32 @@ class TestSlowStatement:
         (finding,) = found(*records)
 
         assert finding.data["count"] == 5
+
+
+class TestMissingIndex:
+    SQL = "SELECT a FROM t WHERE b = ?"
+    ADVICE = IndexAdvice(
+        Index("sqlite", "t", (IndexColumn("b"),)),
+        (Served(SQL, 15_000.0, 200.0, ("SCAN t",), ("SEARCH t USING INDEX",)),),
+        "steps",
+        "copy",
+    )
+
+    def test_an_advised_index_is_a_warning_at_the_line_that_spends_most_on_it(self):
+        slow, fast = statement(self.SQL, site=HERE, seconds=0.02), statement(self.SQL, site=THERE)
+
+        (finding,) = found(record(fast, slow), advice=(self.ADVICE,))
+
+        assert (finding.code, finding.severity) == ("UP201", Severity.WARNING)
+        assert {finding.site, *finding.also} == {HERE, THERE}
+        assert finding.evidence[0] == f"2x, 21.0 ms: {self.SQL}"
+        assert finding.expect == "steps 15,000 → 200 (verified on a copy)"
+
+    def test_the_command_that_builds_it_is_told_whole(self):
+        (finding,) = found(record(statement(self.SQL)), advice=(self.ADVICE,))
+
+        assert "upshift index apply --from findings.json" in finding.fix[-1]
+        assert "upshift find … --format json > findings.json" in finding.fix[-1]
 
 
 class TestLargeResponse:

@@ -35,7 +35,7 @@ def _finding(advice: IndexAdvice, served: Sequence[StatementStatistics]) -> Find
     others = {each for row in served for each in row.sites if each != site}
     best = advice.served[0]
     evidence = [
-        f"{row.seconds.count}x, {row.seconds.sum * 1e3:.0f} ms: {row.digest.text}"
+        f"{row.seconds.count}x, {row.seconds.sum * 1e3:.1f} ms: {row.digest.text}"
         for row in served[:MAX_STATEMENTS]
     ]
     evidence += [f"plan before: {best.plan_before[0]}", f"plan after: {best.plan_after[0]}"]
@@ -51,7 +51,10 @@ def _finding(advice: IndexAdvice, served: Sequence[StatementStatistics]) -> Find
         fix=(
             f"{advice.create_sql};",
             f"or in a migration, outside of its transaction: {advice.operation}",
-            "or: upshift index apply",
+            (
+                "or: upshift index apply --from findings.json "
+                "(made by: upshift find … --format json > findings.json)"
+            ),
         ),
         expect=f"{advice.unit} {best.cost_before:,.0f} → {best.cost_after:,.0f} (verified {where})",
         data=advice.to_dict(),
