@@ -193,10 +193,18 @@ assert os.waitpid(pid, 0)[1] == 0
         assert [each["number"] for each in lines if each["message"] == who] == list(range(500))
 
 
+ENDLESS = """
+start(log_file=sys.argv[1])
+for number in range(10**9):
+    log.info("%d", number)
+    time.sleep(0.001)
+"""
+
+
 def test_a_killed_process_has_written_what_it_logged_a_moment_before(tmp_path):
     path = tmp_path / "shop.log"
     process = run(
-        "start(log_file=sys.argv[1])\nfor number in range(10**9):\n    log.info('%d', number)\n    time.sleep(0.001)",
+        ENDLESS,
         path,
     )
     while not path.exists() or path.read_bytes().count(b"\n") < 100:

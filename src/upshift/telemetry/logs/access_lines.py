@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from upshift.telemetry.logs.json_lines import ECS_VERSION, add_said
+from upshift.telemetry.logs.json_lines import ECS_VERSION, said_fields
 from upshift.telemetry.logs.timestamps import Timestamps
 from upshift.telemetry.logs.values import encodable
 
@@ -113,6 +113,7 @@ class JsonAccess:
         self._service = service
         self._values = values
         self._make = self._ecs_line if ecs else self._line
+        self._taken = frozenset(_Line.__struct_encode_fields__)
         self._labels = "labels" if ecs else None
         self._timestamps = Timestamps()
         self._encoder = msgspec.json.Encoder()
@@ -126,22 +127,24 @@ class JsonAccess:
             level: the line's level.
             ended: when it ended, in seconds since 1970.
         """
+        start = len(buffer)
         line = self._make(record, level, ended)
-        said = record.context
-        if not said:
-            start = len(buffer)
-            try:
-                self._encoder.encode_into(line, buffer, -1)
-            except UnicodeEncodeError:
-                del buffer[start:]
-            else:
-                buffer += b"\n"
-                return
-        fields: dict[str, Any] = msgspec.to_builtins(line)
-        if said:
-            add_said(fields, self._labels, self._values.of(said))
-        buffer += self._encoder.encode(encodable(fields))
+        try:
+            self._encoder.encode_into(line, buffer, -1)
+        except UnicodeEncodeError:
+            del buffer[start:]
+            buffer += self._encoder.encode(encodable(msgspec.to_builtins(line)))
+        if record.context:
+            buffer[-1:] = self._rest(record.context)
         buffer += b"\n"
+
+    def _rest(self, context: dict[str, Any]) -> bytes:
+        """What the application says, as the end of a line."""
+        said = said_fields(self._values.of(context), self._taken, self._labels)
+        try:
+            return b"," + self._encoder.encode(said)[1:]
+        except UnicodeEncodeError:
+            return b"," + self._encoder.encode(encodable(said))[1:]
 
     def _line(self, record: Record, level: str, ended: float) -> _Line:
         statements = record.statements

@@ -76,12 +76,15 @@ class FileSink:
         # After half a line, which a full disk leaves, the whole line is written again on a line of its own.
         lead = b"\n" if self._is_torn else b""
         written = os.write(file, lead + data[start:end]) - len(lead)
-        if written < end - start:
-            whole = max(data.rfind(b"\n", start, start + max(written, 0)) + 1, start)
-            self._is_torn = written != whole - start
-            return whole
         self._is_torn = False
-        return end
+        if written == end - start:
+            return end
+        reached = start + max(written, 0)
+        if data[reached : reached + 1] == b"\n":
+            return reached  # but for its newline, that line is there
+        whole = max(data.rfind(b"\n", start, reached) + 1, start)
+        self._is_torn = whole < reached
+        return whole
 
     def after_fork(self) -> None:
         """The parent's lock would be held as long as the child lives."""

@@ -10,7 +10,7 @@ from upshift.telemetry.logs.timestamps import Timestamps
 from upshift.telemetry.logs.values import Values, encodable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
     from contextvars import ContextVar
 
     from upshift.record import Record
@@ -132,26 +132,31 @@ class JsonLines:
         if event.error or event.traceback or event.stack:
             _add_error(line, names, event)
         if said:
-            add_said(line, names.labels, self._values.of(said))
+            line |= said_fields(self._values.of(said), line, names.labels)
         try:
             return self._encoder.encode(line) + b"\n"
         except UnicodeEncodeError:
             return self._encoder.encode(encodable(line)) + b"\n"
 
 
-def add_said(line: dict[str, Any], labels: str | None, said: dict[str, Any]) -> None:
-    """Add what the application says to a line; a name that the line has already gets an underscore."""
+def said_fields(said: dict[str, Any], taken: Container[str], labels: str | None) -> dict[str, Any]:
+    """Return what the application says as fields of a line; a name that is taken gets an underscore.
+
+    Args:
+        said: what it says, as `Values` returns it.
+        taken: names of other fields of the line.
+        labels: the field that holds all; None where they stand beside the others.
+    """
     if labels is None:
-        for name, value in said.items():
-            line[f"{name}_" if name in line else name] = value
-        return
+        return {f"{name}_" if name in taken else name: value for name, value in said.items()}
     # The schema wants labels without dots, and without collections.
-    line[labels] = {
+    plain = {
         name.replace(".", "_"): msgspec.json.encode(encodable(value)).decode()
         if isinstance(value, dict | list)
         else value
         for name, value in said.items()
     }
+    return {labels: plain}
 
 
 def _add_request(line: dict[str, Any], names: Names, record: Record) -> None:
