@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from upshift.telemetry.propagation import Propagation
 
-_EXTENSION = "upshift"
-
 logger = logging.getLogger("upshift.telemetry")
 
 
@@ -40,6 +38,7 @@ class ClientHooks:
     def __init__(self, propagation: Propagation) -> None:
         self.faults = 0
         self._propagation = propagation
+        self._extension = f"upshift.{id(self)}"  # of requests; two applications may share a client
 
     def httpx(self, request: httpx.Request) -> _Done:
         """Add the ids to a request of httpx, of a sync or an async client.
@@ -55,10 +54,10 @@ class ClientHooks:
         try:
             url = request.url
             origin = (url.scheme, url.host, url.port)
-            first = request.extensions.get(_EXTENSION)
+            first = request.extensions.get(self._extension)
             if first is None:
                 added = self._add(request.headers)
-                request.extensions = {**request.extensions, _EXTENSION: (origin, added)}
+                request.extensions = {**request.extensions, self._extension: (origin, added)}
             elif first[0] != origin:  # redirected: httpx has copied the headers and the extensions
                 _take_out(request.headers, first[1])
         except Exception as fault:  # noqa: BLE001 - whatever it is, the call goes on

@@ -51,7 +51,7 @@ class Job(Record):
         job.span_id = record.span_id
         job.parent_span_id = record.parent_span_id
         job.is_sampled = record.is_sampled
-        job.context = record.context and dict(record.context)
+        job.context = None if record.context is None else dict(record.context)
         return job
 
     def add(self, statement: Statement) -> None:  # noqa: ARG002 - it is only counted

@@ -158,6 +158,14 @@ class TestOneClientForManyRequests:
                     session.get(peer.url)
         assert [each for _, each in peer.ids()] == [f"request-{n}" for n in (0, 0, 1, 1, 2, 2)]
 
+    def test_of_two_applications_that_share_it_the_one_whose_request_is_open_adds_its_ids(
+        self, hooks, peer, ids
+    ):
+        others = ClientHooks(Propagation(ContextVar("others", default=None)))
+        with httpx.Client(event_hooks={"request": [others.httpx, hooks.httpx]}) as client:
+            client.get(peer.url)
+        assert peer.ids() == [ids]
+
     def test_the_adapter_of_requests_takes_its_options(self, hooks):
         assert hooks.requests(max_retries=3).max_retries.total == 3
 
