@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from starlette.types import Scope
+
     from upshift.record.callsite import CallSite
 
 MAX_STATEMENTS = 2_000
@@ -94,6 +96,7 @@ class Record:
     """One HTTP request, from its first byte in to its last byte out.
 
     Attributes:
+        scope: the ASGI scope while the request is open, then None.
         method: the HTTP method, upper case.
         path: the path asked for, without the query string.
         route: the route's template (`/orders/{order_id}`); None where no route matched.
@@ -145,6 +148,7 @@ class Record:
         "request_id",
         "response_bytes",
         "route",
+        "scope",
         "seconds",
         "span_id",
         "started",
@@ -158,6 +162,7 @@ class Record:
         self.method = method
         self.path = path
         self.started = started
+        self.scope: Scope | None = None
         self.route: str | None = None
         self.endpoint: Callable[..., Any] | None = None
         self.status = 0

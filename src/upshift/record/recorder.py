@@ -51,6 +51,7 @@ class Recorder:
         on_close: takes each record when it is complete; it runs in the request's way, and should be quick.
         current: holds the open record; statements are added to it from wherever the request's context is.
         others: what gets the scopes that are no HTTP requests; the application itself where not given.
+        templates: reads the routes of requests; one of its own where not given.
         headers_of: tells further headers of an answer, when its start is sent, by the record and the
             request's headers; it must not raise.
 
@@ -79,6 +80,7 @@ class Recorder:
         on_close: Callable[[Record], None],
         current: ContextVar[Record | None],
         others: ASGIApp | None = None,
+        templates: RouteTemplates | None = None,
         headers_of: Callable[[Record, Mapping[bytes, bytes]], Headers] | None = None,
     ) -> None:
         self.active = 0
@@ -89,7 +91,7 @@ class Recorder:
         self._on_close = on_close
         self._current = current
         self._ids = Ids()
-        self._templates = RouteTemplates()
+        self._templates = templates or RouteTemplates()
         self._media_types: dict[bytes, str] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,6 +101,7 @@ class Recorder:
             return
 
         record = Record(scope["method"], scope["path"][:MAX_TEXT], perf_counter())
+        record.scope = scope
         headers = dict(scope["headers"])
         self._ids.identify(record, headers)
         if accept := headers.get(b"accept-encoding"):
@@ -167,6 +170,7 @@ class Recorder:
         try:
             record.endpoint = scope.get("endpoint")
             record.route = self._templates.find(scope)
+            record.scope = None
             self._on_close(record)
         except Exception:
             self.faults += 1

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from starlette.types import Scope
 
+    from upshift.record.model import Record
+
 MAX_REMEMBERED = 10_000
 """Endpoints and mounts remembered; those of an application that mints more are searched for each time."""
 
@@ -77,6 +79,10 @@ class RouteTemplates:
             return path
         mount = self._mount(scope, path or "")
         return None if mount is None else mount + (path or "/{path}")
+
+    def of(self, record: Record) -> str | None:
+        """Return the template of a record's route, also while its request is open."""
+        return record.route if record.scope is None else self.find(record.scope)
 
     def _search(self, scope: Scope, endpoint: object) -> str | None:
         """The template of an endpoint that came without its route."""

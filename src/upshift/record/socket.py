@@ -73,6 +73,7 @@ class SocketRecorder:
         app: the application to record.
         on_close: takes each connection when the application is done with it.
         current: holds the record of the connection, wherever its context is.
+        templates: reads the routes of connections; one of its own where not given.
 
     Attributes:
         open: the connections that were accepted and are open.
@@ -98,7 +99,11 @@ class SocketRecorder:
     """
 
     def __init__(
-        self, app: ASGIApp, on_close: Callable[[Socket], None], current: ContextVar[Record | None]
+        self,
+        app: ASGIApp,
+        on_close: Callable[[Socket], None],
+        current: ContextVar[Record | None],
+        templates: RouteTemplates | None = None,
     ) -> None:
         self.open: set[Socket] = set()
         self.faults = 0
@@ -106,7 +111,7 @@ class SocketRecorder:
         self._on_close = on_close
         self._current = current
         self._ids = Ids()
-        self._templates = RouteTemplates()
+        self._templates = templates or RouteTemplates()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application and record what goes through the connection."""
@@ -115,6 +120,7 @@ class SocketRecorder:
             return
 
         socket = Socket(scope["path"][:MAX_TEXT], perf_counter())
+        socket.scope = scope
         self._ids.identify(socket, dict(scope["headers"]))
 
         async def recording_receive() -> Message:
@@ -156,6 +162,7 @@ class SocketRecorder:
         try:
             socket.endpoint = scope.get("endpoint")
             socket.route = socket.route or self._templates.find(scope)
+            socket.scope = None
             self._on_close(socket)
         except Exception:
             self.faults += 1

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from upshift.record import Record, Recorder, Statement
+from upshift.record import Record, Recorder, RouteTemplates, Statement
 from upshift.record.model import MAX_TEXT
 from upshift.record.recorder import INCOMPLETE, MAX_MEDIA_TYPES
 
@@ -537,3 +537,16 @@ async def test_an_application_that_mints_media_types_cannot_grow_the_table():
         await recording.recorder(scope_of(f"/{number}"), None, drop)
     assert len(recording.recorder._media_types) == MAX_MEDIA_TYPES
     assert recording.records[-1].content_type == f"x//{MAX_MEDIA_TYPES + 9}"
+
+
+async def test_the_route_is_known_while_the_request_is_open_and_the_scope_is_let_go_afterwards():
+    templates, seen = RouteTemplates(), []
+
+    async def endpoint(request):
+        seen.append(templates.of(recording.current.get()))
+        return PlainTextResponse("ok")
+
+    recording = Recording(Starlette(routes=[Route("/orders/{order_id}", endpoint)]))
+    await recording.get("/orders/7")
+    assert seen == [templates.of(recording.record)] == ["/orders/{order_id}"]
+    assert recording.record.scope is None
