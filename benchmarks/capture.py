@@ -24,7 +24,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.pool import StaticPool
 
 from upshift.record import Record
-from upshift.sql.capture import Capture
+from upshift.sql import Capture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

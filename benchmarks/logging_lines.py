@@ -26,14 +26,14 @@ import structlog
 from report import Case, progress, report
 
 from upshift.record import Record, Statement
-from upshift.record.backlog import SIZE
 from upshift.settings import LogSettings
 from upshift.telemetry.logs import Logs, install
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-LINES = 64 * 300
+SIZE = 64  # records that a backlog hands on at a time
+LINES = SIZE * 300
 ROUNDS = 7
 WARMUP = 2
 

@@ -23,9 +23,7 @@ from typing import TYPE_CHECKING
 
 from report import Case, progress, report
 
-from upshift.telemetry.exposition import expose
-from upshift.telemetry.metrics import Metrics
-from upshift.telemetry.shared_metrics import SharedMetrics
+from upshift.telemetry import Metrics, SharedMetrics, expose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
