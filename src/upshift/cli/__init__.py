@@ -1,45 +1,20 @@
-"""The commands: one module each, thin over the rooms."""
+"""The commands: one module each, thin over the rooms.
 
-from __future__ import annotations
+Nothing is imported here that takes time, so that Ctrl-C is answered from the first moment.
+"""
 
 import sys
-from typing import Any
 
-import click
-
-from upshift.errors import UpshiftError
+INTERRUPTED = 130
+"""The exit status after Ctrl-C: 128 + SIGINT, as shells have it."""
 
 
-class _Group(click.Group):
-    """Tells an error of Upshift's in one line, and leaves a traceback to faults."""
-
-    def invoke(self, context: click.Context) -> Any:  # noqa: ANN401 - click's
-        try:
-            return super().invoke(context)
-        except UpshiftError as error:
-            click.echo(f"upshift: {error}", err=True)
-            sys.exit(2)
-        except KeyboardInterrupt:
-            click.echo("upshift: interrupted", err=True)
-            sys.exit(130)
-
-    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
-        """Import a command when it is asked for, so that none waits for the libraries of another."""
-        if name not in _COMMANDS:
-            return None
-        module = __import__(f"upshift.cli.{name}", fromlist=[name])
-        command: click.Command = getattr(module, name)
-        return command
-
-    def list_commands(self, _context: click.Context) -> list[str]:
-        """Return the names in the order of the loop: find, fix, prove."""
-        return list(_COMMANDS)
-
-
-_COMMANDS = ("demo", "find", "explain", "index", "serve", "settings", "load", "prove")
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="upshift")
 def main() -> None:
-    """Find what makes a Python backend slow, fix it, and prove the fix."""
+    """Run the command that the arguments name, and end the process."""
+    try:
+        from upshift.cli.commands import upshift
+
+        upshift()
+    except KeyboardInterrupt:  # the commands tell theirs; this one came while they were imported
+        sys.stderr.write("upshift: interrupted\n")
+        sys.exit(INTERRUPTED)

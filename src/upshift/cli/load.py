@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from upshift.cli import INTERRUPTED
+
 if TYPE_CHECKING:
     from upshift.load import Plan, Progress, Report, Request
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_INTERRUPTED = 130
-"""128 + SIGINT, as shells have it."""
 
 
 def duration(text: str) -> float:
@@ -72,7 +72,7 @@ def load(url: str, output: str, **options: Any) -> None:  # noqa: ANN401 - click
         report = run(url, _plan(options), _requests(options), watch=watch)
     except Interrupted as interrupted:
         _show(interrupted.report, output)
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
     _show(report, output)
     sys.exit(0 if report.completed else 1)
 

@@ -6,12 +6,12 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from upshift.cli import main
+from upshift.cli.commands import upshift
 from upshift.cli.load import duration, rate
 
 
 def invoke(*arguments):
-    return CliRunner().invoke(main, ["load", *arguments])
+    return CliRunner().invoke(upshift, ["load", *arguments])
 
 
 def test_an_open_run_is_reported_as_a_table(serve):

@@ -6,7 +6,7 @@ import shlex
 import pytest
 from click.testing import CliRunner
 
-from upshift.cli import main
+from upshift.cli.commands import upshift
 
 FEW = ["--pairs=1", "--requests=10", "--warmup=0", "--connections=2"]
 DECISIVE = ["--pairs=4", "--requests=10", "--warmup=0", "--connections=2"]
@@ -17,7 +17,7 @@ def prove(tiny):
     def run(*arguments, base=None, head=None):
         commands = {"base": base or tiny().argv, "head": head or tiny().argv}
         given = [f"--{name}={shlex.join(argv)}" for name, argv in commands.items()]
-        return CliRunner().invoke(main, ["prove", *given, *arguments])
+        return CliRunner().invoke(upshift, ["prove", *given, *arguments])
 
     return run
 

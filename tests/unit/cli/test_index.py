@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from upshift.cli import main
+from upshift.cli.commands import upshift
 from upshift.diagnose.finding import Finding, Severity
 from upshift.diagnose.formats import json_document
 from upshift.diagnose.report import Report
@@ -61,7 +61,7 @@ def indexes(database: str) -> set[str]:
 
 def run(*arguments: str, findings: object = None, environment: dict[str, str] | None = None) -> Result:
     given = findings if isinstance(findings, bytes) else json.dumps(findings).encode()
-    return CliRunner().invoke(main, ["index", "apply", *arguments], input=given, env=environment)
+    return CliRunner().invoke(upshift, ["index", "apply", *arguments], input=given, env=environment)
 
 
 def test_it_builds_what_was_advised(database):
@@ -164,7 +164,7 @@ def test_a_file_that_is_no_findings_is_refused_in_one_line(text):
 
 def test_a_file_that_never_ends_is_not_read_to_its_end():
     with Path("/dev/zero").open("rb") as endless:
-        result = CliRunner().invoke(main, ["index", "apply", "--from", "-", "--dry-run"], input=endless)
+        result = CliRunner().invoke(upshift, ["index", "apply", "--from", "-", "--dry-run"], input=endless)
     assert "larger than findings ever are" in result.stderr
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from upshift.cli import main
+from upshift.cli.commands import upshift
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def told(monkeypatch):
     def tell(*arguments, **variables):
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        return CliRunner().invoke(main, ["settings", *arguments])
+        return CliRunner().invoke(upshift, ["settings", *arguments])
 
     return tell
 

@@ -1,0 +1,45 @@
+"""The commands by name, each imported when it is asked for."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from upshift.cli import INTERRUPTED
+from upshift.errors import UpshiftError
+
+_COMMANDS = ("demo", "find", "explain", "index", "serve", "settings", "load", "prove")
+
+
+class _Group(click.Group):
+    """Tells an error of Upshift's in one line, and leaves a traceback to faults."""
+
+    def invoke(self, context: click.Context) -> Any:  # noqa: ANN401 - click's
+        try:
+            return super().invoke(context)
+        except UpshiftError as error:
+            click.echo(f"upshift: {error}", err=True)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            click.echo("upshift: interrupted", err=True)
+            sys.exit(INTERRUPTED)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        """Import a command when it is asked for, so that none waits for the libraries of another."""
+        if name not in _COMMANDS:
+            return None
+        module = __import__(f"upshift.cli.{name}", fromlist=[name])
+        command: click.Command = getattr(module, name)
+        return command
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        """Return the names in the order of the loop: find, fix, prove."""
+        return list(_COMMANDS)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="upshift")
+def upshift() -> None:
+    """Find what makes a Python backend slow, fix it, and prove the fix."""
