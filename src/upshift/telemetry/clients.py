@@ -106,12 +106,14 @@ class ClientHooks:
         """Return what aiohttp's client session takes as one of its `trace_configs`.
 
         Example:
+            >>> import aiohttp
             >>> from contextvars import ContextVar
             >>> from upshift.telemetry.propagation import Propagation
             >>> hooks = ClientHooks(Propagation(ContextVar("current", default=None)))
             >>> async def total(order_id):
             ...     async with aiohttp.ClientSession(trace_configs=[hooks.aiohttp()]) as session:
-            ...         return await session.get(f"https://billing.internal/orders/{order_id}")
+            ...         answer = await session.get(f"https://billing.internal/orders/{order_id}")
+            ...         return await answer.json()
         """
         import aiohttp
 
