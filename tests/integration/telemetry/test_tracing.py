@@ -46,7 +46,7 @@ class Collector:
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["content-length"]))
                 collector.attempts += 1
-                collector.gate.wait(30)
+                collector.gate.wait(300)
                 if self.headers.get("content-encoding") == "gzip":
                     body = gzip.decompress(body)
                 if collector.status == 200:
@@ -257,7 +257,8 @@ class TestVariables:
 
 
 class TestFaults:
-    def test_a_collector_that_hangs_makes_nobody_wait(self, collector):
+    def test_a_collector_that_hangs_makes_nobody_wait(self, collector, monkeypatch):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "300")
         collector.gate.clear()
         export = tracing()
         for _ in range(600):
@@ -268,8 +269,8 @@ class TestFaults:
             export.take(closed_record())
         assert export.dropped > 0
         export.close(0.1)
-        assert time.monotonic() - started < 20  # the exporter alone would wait longer than that
-        assert export.dropped == 10_600 - 512
+        assert time.monotonic() - started < 60  # the exporter waits for 300
+        assert export.dropped >= 10_600 - 512  # all but the batch that is under way
 
     def test_a_collector_that_is_down_is_logged_once(self, monkeypatch, caplog):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
