@@ -163,20 +163,24 @@ class Histogram:
 
     def _count(self) -> None:
         """Count what waits; the caller has the lock."""
-        taken = self._waiting[:]
-        if not taken:
-            return
+        taken = self._waiting.tolist()
         del self._waiting[: len(taken)]  # what others have appended meanwhile stays
-        finite = sorted(filter(math.isfinite, taken))
-        self._rejected += len(taken) - len(finite)
+        total = sum(taken)
+        if not math.isfinite(total):
+            finite = [*filter(math.isfinite, taken)]
+            self._rejected += len(taken) - len(finite)
+            taken, total = finite, sum(finite)
+        taken.sort()
         counts = self._values
+        counts[-1] += total
         below = 0
-        for bucket, bound in enumerate(self.bounds):
-            up_to = bisect_right(finite, bound, below)
-            counts[bucket] += up_to - below
-            below = up_to
-        counts[-2] += len(finite) - below
-        counts[-1] += sum(finite)
+        for bucket, bound in enumerate((*self.bounds, math.inf)):
+            if below == len(taken):
+                return
+            up_to = bisect_right(taken, bound, below)
+            if up_to != below:
+                counts[bucket] += up_to - below
+                below = up_to
 
 
 S = TypeVar("S", Counter, Gauge, Histogram)
