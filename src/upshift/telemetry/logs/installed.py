@@ -196,8 +196,9 @@ def _writer(settings: LogSettings, name: str, path: str, notice: Callable[[str],
             f"{name} ({variable_of(name)}) is {path!r}, but this platform has no locks that processes could"
             " share a log file by; leave it empty for standard error"
         ) from fault
-    check_file(f"{name} ({variable_of(name)})", Path(path))
-    return Writer(FileSink(Path(path), settings.log_rotate_bytes, settings.log_rotate_count), notice, say)
+    absolute = Path(path).absolute()  # the process may go to another folder
+    check_file(f"{name} ({variable_of(name)})", absolute)
+    return Writer(FileSink(absolute, settings.log_rotate_bytes, settings.log_rotate_count), notice, say)
 
 
 def _notice(lines: Lines) -> Callable[[str], bytes]:
