@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 APPLICATION = """
-import asyncio, contextlib, os
+import asyncio, contextlib, os, threading
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -55,7 +55,7 @@ async def index(request):
 
 bare = Starlette(routes=[Route("/", index), Route("/wait", wait)], lifespan=own)
 
-settings = HealthSettings(drain_seconds=float(os.environ["DRAIN"]))
+settings = HealthSettings(drain_seconds=float(os.environ["DRAIN"]), shutdown_seconds=2.0)
 lifespan = Lifespan(settings)
 health = Health(settings, lambda: lifespan.phase)
 
@@ -69,6 +69,9 @@ def begin():
 lifespan.add("cache", begin, lambda: say("-cache"), needs=["database"])
 lifespan.add("database", lambda: say("+database"), lambda: say("-database"))
 lifespan.at_end(lambda: say("flushed"))
+if os.environ.get("HANGS"):
+    lifespan.add("thread", stop=threading.Event().wait)
+    lifespan.add("task", stop=lambda: asyncio.sleep(3600))
 
 
 async def web_only(scope, receive, send):
@@ -293,3 +296,16 @@ def test_an_application_without_a_lifespan_has_ours(name, tmp_path, free_port):
         shop.server.wait(30)
     for said in shop.said_by_worker():
         assert said == ["+database", "+cache", "-cache", "-database", "flushed"]
+
+
+@pytest.mark.parametrize("name", ["uvicorn", "gunicorn", "granian"])
+def test_what_hangs_at_the_end_does_not_keep_the_process(name, tmp_path, free_port):
+    usual = usual_status(name, tmp_path / "bare", free_port)
+    with serve(name, tmp_path, free_port, HANGS="1") as shop:
+        shop.wait_until_it_serves()
+        shop.terminate()
+        assert shop.server.wait(30) == usual
+        assert "stopping 'thread' was given up after" in shop.errors()
+        assert "stopping 'task' was given up after" in shop.errors()
+    for said in shop.said_by_worker():
+        assert said[-3:] == ["-cache", "-database", "flushed"]

@@ -6,6 +6,8 @@ import threading
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.applications import Starlette
 
 from upshift.settings import HealthSettings
@@ -94,6 +96,21 @@ def test_the_order_is_that_of_needs(lifespan, told):
     order = lifespan.order()
     assert order[0] == "network"
     assert order[-1] == "routes"
+
+
+@given(st.data())
+def test_nothing_is_started_before_what_it_needs(data):
+    names = [f"n{number}" for number in range(data.draw(st.integers(1, 12)))]
+    needs = {
+        name: data.draw(st.sets(st.sampled_from(names[:place]))) if place else set()
+        for place, name in enumerate(names)
+    }
+    lifespan = Lifespan(SETTINGS)
+    for name in data.draw(st.permutations(names)):
+        lifespan.add(name, needs=needs[name])
+    order = lifespan.order()
+    assert sorted(order) == sorted(names)
+    assert all(order.index(need) < order.index(name) for name in names for need in needs[name])
 
 
 def test_what_needs_nothing_is_started_as_it_was_added(lifespan, told):
