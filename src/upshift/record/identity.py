@@ -3,11 +3,13 @@
 The request id is the trace id of a valid `traceparent`, or else a safe `X-Request-ID`, or else minted. A
 minted request id is a trace id as well, so a request that starts a trace has one name everywhere.
 
-Ids are minted on every request's way. Sixteen random digits are drawn once for each process, and counting on
-from a random start makes the rest, which costs a fifth of a call to the system's generator. They are unique,
-and no secret: who has seen one can guess the next.
+Ids are minted on every request's way. Sixteen random digits are drawn once for each process, and a number
+that counts on from a random start makes the rest, which costs a fifth of a call to the system's generator. It
+is multiplied by an odd number, so that no two are alike and yet the low bits are spread: those who sample a
+share of all traces choose by them. Ids are unique, and no secret: who has seen one can guess the next.
 
-Sources: W3C Trace Context, https://www.w3.org/TR/trace-context/.
+Sources: W3C Trace Context, https://www.w3.org/TR/trace-context/; the multiplier is that of Steele, Lea and
+Flood's SplitMix (OOPSLA 2014).
 """
 
 from __future__ import annotations
@@ -33,6 +35,9 @@ _SAFE = re.compile(rb"[A-Za-z0-9._~:@+=/-]{1,128}")
 _NO_TRACE, _NO_SPAN = b"0" * 32, b"0" * 16
 _INVALID_VERSION = b"ff"
 _SAMPLED = 1
+_TRACESTATE = re.compile(rb"[\x20-\x7e]{1,512}")
+_SPREAD = 0x9E3779B97F4A7C15
+_64_BITS = (1 << 64) - 1
 
 
 class TraceParent(NamedTuple):
@@ -108,11 +113,11 @@ class Ids:
 
     def mint(self) -> str:
         """Return a new trace id: 32 lower-case hex digits."""
-        return f"{self._prefix}{next(self._numbers):016x}"
+        return self._prefix + self.mint_span()
 
     def mint_span(self) -> str:
         """Return a new span id: 16 lower-case hex digits."""
-        return f"{next(self._numbers):016x}"
+        return f"{next(self._numbers) * _SPREAD & _64_BITS:016x}"
 
     def identify(self, record: Record, headers: Mapping[bytes, bytes]) -> None:
         """Set the ids of a record by its request's headers, whose names are lower case."""
@@ -120,8 +125,10 @@ class Ids:
             record.trace_id, record.parent_span_id, record.is_sampled = trace
             record.request_id = trace.trace_id
             record.span_id = self.mint_span()
+            if (state := headers.get(b"tracestate")) and _TRACESTATE.fullmatch(state):
+                record.trace_state = state.decode("ascii")
             return
-        record.span_id = span_id = f"{next(self._numbers):016x}"
+        record.span_id = span_id = f"{next(self._numbers) * _SPREAD & _64_BITS:016x}"
         record.trace_id = record.request_id = self._prefix + span_id
         if (asked := headers.get(b"x-request-id")) and (request_id := safe_request_id(asked)):
             record.request_id = request_id

@@ -97,8 +97,11 @@ class Record:
 
     Attributes:
         scope: the ASGI scope while the request is open, then None.
+        is_closed: whether the request is over; what it does later is nobody's.
         method: the HTTP method, upper case.
         path: the path asked for, without the query string.
+        scheme: `http` or `https`, as the server says.
+        client: the client's address, as the server says; "" where it does not.
         route: the route's template (`/orders/{order_id}`); None where no route matched.
         status: the HTTP status sent; 500 where the application raised before it sent one; 0 while open.
         started: `time.perf_counter()` at the start, in seconds.
@@ -108,6 +111,7 @@ class Record:
         span_id: its own span in that trace, 16 hex digits; "" without a trace.
         parent_span_id: the caller's span, 16 hex digits; "" where there is none.
         is_sampled: whether the caller recorded its span; None where it did not say.
+        trace_state: the caller's `tracestate`, which goes with its trace; "" where there is none.
         request_bytes: bytes of the request body that the application read.
         is_streamed: whether the body was sent in more than one piece.
         first_byte_seconds: from start to the first byte of the answer; 0.0 until then.
@@ -131,12 +135,14 @@ class Record:
         "accept_encoding",
         "cache_hits",
         "cache_seconds",
+        "client",
         "content_encoding",
         "content_type",
         "context",
         "endpoint",
         "error",
         "first_byte_seconds",
+        "is_closed",
         "is_sampled",
         "is_streamed",
         "method",
@@ -148,6 +154,7 @@ class Record:
         "request_id",
         "response_bytes",
         "route",
+        "scheme",
         "scope",
         "seconds",
         "span_id",
@@ -156,6 +163,7 @@ class Record:
         "statements_dropped",
         "status",
         "trace_id",
+        "trace_state",
     )
 
     def __init__(self, method: str, path: str, started: float) -> None:
@@ -163,6 +171,9 @@ class Record:
         self.path = path
         self.started = started
         self.scope: Scope | None = None
+        self.is_closed = False
+        self.scheme = "http"
+        self.client = ""
         self.route: str | None = None
         self.endpoint: Callable[..., Any] | None = None
         self.status = 0
@@ -171,6 +182,7 @@ class Record:
         self.span_id = ""
         self.parent_span_id = ""
         self.is_sampled: bool | None = None
+        self.trace_state = ""
         self.request_bytes = 0
         self.is_streamed = False
         self.first_byte_seconds = 0.0
@@ -193,9 +205,33 @@ class Record:
         """Method and route template, the name that requests of one kind share."""
         return f"{self.method} {self.route or NO_ROUTE}"
 
+    @property
+    def answer_seconds(self) -> float:
+        """How long the client waited: to the last byte, and of a stream, to the first.
+
+        A stream may go on for hours and is not slow for that.
+        """
+        return self.first_byte_seconds if self.is_streamed else self.seconds
+
     def add(self, statement: Statement) -> None:
-        """Keep a statement, or count it when the record is full."""
+        """Keep a statement, or count it when the record is full; a closed record has been counted itself."""
+        if self.is_closed:
+            return
         if len(self.statements) < MAX_STATEMENTS:
             self.statements.append(statement)
         else:
             self.statements_dropped += 1
+
+    def close(self, scope: Scope, route: str | None) -> None:
+        """Note what the scope tells when the application has returned, and let go of it."""
+        self.route = route
+        self.endpoint = scope.get("endpoint")
+        self.scheme = scope.get("scheme") or self.scheme
+        if client := scope.get("client"):
+            self.client = client[0]
+        self.scope = None
+        self.is_closed = True
+
+    def bind(self, **fields: object) -> None:
+        """Have fields said in all log lines of this request from now on, and in its access line."""
+        self.context = {**(self.context or {}), **fields}

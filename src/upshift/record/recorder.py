@@ -74,11 +74,12 @@ class Recorder:
         ('GET', '/', 204)
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it writes to, and what it is told
         self,
         app: ASGIApp,
         on_close: Callable[[Record], None],
         current: ContextVar[Record | None],
+        *,
         others: ASGIApp | None = None,
         templates: RouteTemplates | None = None,
         headers_of: Callable[[Record, Mapping[bytes, bytes]], Headers] | None = None,
@@ -168,9 +169,7 @@ class Recorder:
             record.error = record.error or INCOMPLETE
             record.status = record.status or 500
         try:
-            record.endpoint = scope.get("endpoint")
-            record.route = self._templates.find(scope)
-            record.scope = None
+            record.close(scope, self._templates.find(scope))
             self._on_close(record)
         except Exception:
             self.faults += 1

@@ -160,9 +160,7 @@ class SocketRecorder:
             socket.status = socket.status or 500
             socket.close_code = None
         try:
-            socket.endpoint = scope.get("endpoint")
-            socket.route = socket.route or self._templates.find(scope)
-            socket.scope = None
+            socket.close(scope, socket.route or self._templates.find(scope))
             self._on_close(socket)
         except Exception:
             self.faults += 1

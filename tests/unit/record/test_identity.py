@@ -143,3 +143,21 @@ class TestMinting:
         child.join()
         assert not {ids.mint() for _ in range(100)} & set(minted)
         assert not {each[:16] for each in minted} & {ids.mint()[:16]}
+
+
+class TestTraceState:
+    def test_it_goes_with_a_valid_trace(self):
+        assert identified(traceparent=VALID.decode(), tracestate="vendor=1").trace_state == "vendor=1"
+
+    def test_without_a_valid_trace_there_is_none(self):
+        assert identified(tracestate="vendor=1").trace_state == ""
+
+    @pytest.mark.parametrize("value", ["", "a=\n", "a=\u00e9", "x" * 513])
+    def test_one_that_could_not_be_passed_on_is_left_out(self, value):
+        assert identified(traceparent=VALID.decode(), tracestate=value).trace_state == ""
+
+
+def test_the_low_bits_of_minted_traces_are_spread():
+    ids = Ids()
+    low = [int(ids.mint()[-14:], 16) / 2**56 for _ in range(1_000)]
+    assert all(any(tenth / 10 <= value < (tenth + 1) / 10 for value in low[-100:]) for tenth in range(10))

@@ -550,3 +550,66 @@ async def test_the_route_is_known_while_the_request_is_open_and_the_scope_is_let
     await recording.get("/orders/7")
     assert seen == [templates.of(recording.record)] == ["/orders/{order_id}"]
     assert recording.record.scope is None
+
+
+async def test_the_scheme_and_the_client_are_recorded_as_the_server_tells_them():
+    recording = Recording(answering(start(), body()))
+    await recording.recorder(scope_of(scheme="https", client=("10.0.0.7", 4711)), None, drop)
+    await recording.recorder(scope_of(client=None), None, drop)
+    assert [(record.scheme, record.client) for record in recording.records] == [
+        ("https", "10.0.0.7"),
+        ("http", ""),
+    ]
+
+
+async def test_what_runs_on_after_the_request_adds_nothing_to_its_record():
+    late = asyncio.Event()
+
+    async def app(scope, receive, send):
+        async def linger():
+            await late.wait()
+            recording.current.get().add(Statement("SELECT 1", 0.0))
+
+        tasks.append(asyncio.create_task(linger()))
+        await send(start())
+        await send(body())
+
+    tasks = []
+    recording = Recording(app)
+    await recording.get()
+    late.set()
+    await tasks[0]
+    assert (recording.record.statements, recording.record.statements_dropped) == ([], 0)
+
+
+async def test_a_stream_s_client_waited_for_its_first_byte(clock):
+    async def app(scope, receive, send):
+        clock.now += 1.0
+        await send(start())
+        await send(body(b"a", more=True))
+        clock.now += 60.0
+        await send(body(b"b"))
+
+    recording = Recording(app)
+    await recording.recorder(scope_of(), None, drop)
+    assert (recording.record.answer_seconds, recording.record.seconds) == (1.0, 61.0)
+
+
+async def test_another_answer_s_client_waited_for_its_last_byte(clock):
+    async def app(scope, receive, send):
+        clock.now += 1.0
+        await send(start())
+        clock.now += 2.0
+        await send(body(b"a"))
+
+    recording = Recording(app)
+    await recording.recorder(scope_of(), None, drop)
+    assert recording.record.answer_seconds == 3.0
+
+
+def test_fields_bound_to_a_record_add_up_and_touch_no_one_else_s_dictionary():
+    record = Record("GET", "/", 0.0)
+    record.bind(user=1, shop="a")
+    first = record.context
+    record.bind(user=2)
+    assert (record.context, first) == ({"user": 2, "shop": "a"}, {"user": 1, "shop": "a"})
