@@ -6,9 +6,9 @@ import gc
 import importlib
 import sys
 import traceback
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, cast
 
 from sqlalchemy.engine import Engine
@@ -16,8 +16,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from upshift.errors import ApplicationLoadError, DatabaseUnavailableError
+from upshift.sql.explain import first_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from starlette.types import ASGIApp
 
 CONNECT_SECONDS = 10.0
@@ -65,24 +68,38 @@ def find_engines() -> tuple[Engine, ...]:
     return tuple(each for each in gc.get_objects() if issubclass(type(each), Engine))
 
 
-def check_database(engine: Engine) -> None:
-    """Connect once.
+def check_databases(engines: Iterable[Engine]) -> None:
+    """Connect to each once.
 
     Raises:
-        DatabaseUnavailableError: the database refused, or did not answer within `CONNECT_SECONDS`.
+        DatabaseUnavailableError: a database refused, or did not answer within `CONNECT_SECONDS`.
     """
+    for engine in engines:
+        _check(engine)
+
+
+def _check(engine: Engine) -> None:
     url = engine.url.render_as_string(hide_password=True)
-    # A thread, because a driver's connect may hang for minutes and cannot be interrupted.
-    pool = ThreadPoolExecutor(1, "upshift-connect")
+    answer: SimpleQueue[Exception | None] = SimpleQueue()
+
+    def connect() -> None:
+        try:
+            _connect(engine)
+        except Exception as error:  # noqa: BLE001 - told to whoever waits
+            answer.put(error)
+        else:
+            answer.put(None)
+
+    # A driver's connect may hang for minutes and cannot be interrupted. A daemon thread is left behind.
+    Thread(target=connect, name="upshift-connect", daemon=True).start()
     try:
-        pool.submit(_connect, engine).result(CONNECT_SECONDS)
-    except FutureTimeoutError:
+        error = answer.get(timeout=CONNECT_SECONDS)
+    except Empty:
         raise DatabaseUnavailableError(f"{url} did not answer within {CONNECT_SECONDS:.0f} s") from None
-    except (SQLAlchemyError, OSError) as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise DatabaseUnavailableError(f"cannot connect to {url}: {reason}") from error
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    if isinstance(error, SQLAlchemyError | OSError):
+        raise DatabaseUnavailableError(f"cannot connect to {url}: {first_line(error)}") from error
+    if error is not None:
+        raise error
 
 
 def _connect(engine: Engine) -> None:

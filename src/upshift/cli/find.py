@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-import threading
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,8 @@ import click
 
 from upshift.application import Upshift
 from upshift.cli.advice import advise_on
-from upshift.cli.boot import check_database, find_engines, load_application
+from upshift.cli.boot import check_databases, find_engines, load_application
+from upshift.cli.interruption import interruptible
 from upshift.diagnose import Driving, Report, Severity, diagnose, lifespan, survey
 from upshift.diagnose.formats import FORMATS
 from upshift.settings import RecordSettings, Settings
@@ -23,6 +23,7 @@ from upshift.settings import RecordSettings, Settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy.engine import Engine
     from starlette.types import ASGIApp
 
     from upshift.diagnose import Observation
@@ -86,21 +87,17 @@ def find(
     try_on_database: bool,
 ) -> None:
     """Boot an application, drive its GET routes, and print what makes them slow."""
-    sent = dict(_header(each) for each in headers)
-    values = _values(values_file)
-    app = load_application(target, app_dir)
-    settings = Settings.from_environment()
-    settings = replace(
-        settings,
-        record=RecordSettings(
-            MAX_RECORDS, 1.0, (*settings.record.packages, target.partition(".")[0].partition(":")[0])
-        ),
-        # In this process's memory only, to plan with; nothing prints or stores them.
-        sql=replace(settings.sql, keep_parameters=True),
+    driving = Driving(
+        headers=dict(_header(each) for each in headers),
+        values=_values(values_file),
+        samples=samples,
+        answer_seconds=timeout,
     )
-    driving = Driving(headers=sent, values=values, samples=samples, answer_seconds=timeout)
-    observation, driven = asyncio.run(_observe(app, settings, driving))
-    advice, notes = advise_on(observation.statements, find_engines(), try_on_database=try_on_database)
+    with interruptible():
+        app = load_application(target, app_dir)
+        check_databases(engines := find_engines())
+        observation, driven = asyncio.run(_observe(app, engines, _settings(target), driving))
+        advice, notes = advise_on(observation.statements, find_engines(), try_on_database=try_on_database)
     findings = diagnose(replace(observation, advice=advice))
     report = Report(
         findings=findings,
@@ -111,23 +108,42 @@ def find(
     )
     click.echo(FORMATS[output](report), nl=False)
     failed = fail_on != "never" and any(each.severity >= SEVERITIES[fail_on] for each in findings)
-    _leave(int(failed))
+    sys.exit(int(failed))
 
 
-async def _observe(app: ASGIApp, settings: Settings, driving: Driving) -> tuple[Observation, Survey]:
+def _settings(target: str) -> Settings:
+    settings = Settings.from_environment()
+    package = target.partition(".")[0].partition(":")[0]
+    return replace(
+        settings,
+        record=RecordSettings(MAX_RECORDS, 1.0, (*settings.record.packages, package)),
+        # In this process's memory only, to plan with; nothing prints or stores them.
+        sql=replace(settings.sql, keep_parameters=True),
+    )
+
+
+class _Threads(ThreadPoolExecutor):
+    """The event loop's threads. It does not wait for them when it closes: one may hang in the application."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002, FBT002 - its signature
+        super().shutdown(wait=False, cancel_futures=cancel_futures)
+
+
+async def _observe(
+    app: ASGIApp, checked: tuple[Engine, ...], settings: Settings, driving: Driving
+) -> tuple[Observation, Survey]:
+    asyncio.get_running_loop().set_default_executor(_Threads())
     async with lifespan(app):
-        engines = find_engines()
         while True:
-            for engine in engines:
-                check_database(engine)
+            engines = find_engines()
+            check_databases(set(engines) - set(checked))
             observed = Upshift(app, engine=engines, settings=settings)
             driven = await survey(app, observed, driving, on_progress=_show_progress)
             observation = observed.observation()
             observed.close()
-            found = find_engines()
-            if set(found) <= set(engines):
+            if set(find_engines()) <= set(engines):
                 return observation, driven
-            engines = found  # the application made an engine on the way: once more, with that one observed
+            checked = engines  # the application made an engine on the way: once more, with that one observed
 
 
 def _show_progress(request: str) -> None:
@@ -153,12 +169,3 @@ def _values(file: Path | None) -> dict[str, Sequence[Scalar]]:
         if not isinstance(each, list) or not all(isinstance(value, str | int | float) for value in each):
             raise click.BadParameter(f"{name} in {file} must be a list of values", param_hint="--values")
     return values
-
-
-def _leave(status: int) -> None:
-    """End the process, even when a request that never answered still blocks a worker thread."""
-    if any(thread.name.startswith("AnyIO worker") for thread in threading.enumerate()):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    sys.exit(status)

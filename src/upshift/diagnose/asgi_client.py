@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from upshift.errors import ApplicationLoadError
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 MAX_BODY = 10_000_000
 """Bytes of a body kept; an endless stream is cut off there."""
+
+ABANDON_SECONDS = 1.0
+"""How long an application may take to end a request whose client went away."""
 
 STARTUP_SECONDS = 60.0
 """How long an application may take to start or to stop."""
@@ -51,25 +54,6 @@ async def get(
     Raises:
         TimeoutError: the application did not answer in time.
     """
-    parts = urlsplit(target)
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.4"},
-        "http_version": "1.1",
-        "method": "GET",
-        "scheme": "http",
-        "path": unquote(parts.path),
-        "raw_path": parts.path.encode(),
-        "query_string": parts.query.encode(),
-        "root_path": "",
-        "headers": [
-            (b"host", b"localhost"),
-            *((k.lower().encode(), v.encode()) for k, v in (headers or {}).items()),
-        ],
-        "client": ("127.0.0.1", 1),
-        "server": ("localhost", 80),
-        "state": {},
-    }
     gone = asyncio.Event()
     asked = False
     status = 0
@@ -101,20 +85,52 @@ async def get(
 
     async def run() -> Exception | None:
         try:
-            await app(scope, receive, send)
+            await app(_scope(target, headers or {}), receive, send)
         except Exception as error:  # noqa: BLE001 - the application's own; the caller reports it
             return error
         return None
 
     task = asyncio.ensure_future(run())
-    done, _ = await asyncio.wait({task}, timeout=answer_seconds)
-    if not done:
-        gone.set()
-        task.cancel()
-        # A sync endpoint's thread cannot be cancelled, so the task is not waited for without end.
-        await asyncio.wait({task}, timeout=1.0)
+    if not await _ends(task, gone, answer_seconds):
         raise TimeoutError(f"no complete answer within {answer_seconds:g} s")
     return Response(status, answered, b"".join(chunks), task.result())
+
+
+async def _ends(task: asyncio.Task[Any], gone: asyncio.Event, seconds: float) -> bool:
+    """Wait for a request, and have the client go away when it takes too long or nobody waits any more."""
+    is_done = False
+    try:
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+        is_done = bool(done)
+    finally:
+        if not is_done:
+            gone.set()
+            task.cancel()
+            # A sync endpoint's thread cannot be cancelled, so the task is not waited for without end.
+            await asyncio.wait({task}, timeout=ABANDON_SECONDS)
+    return is_done
+
+
+def _scope(target: str, headers: Mapping[str, str]) -> dict[str, Any]:
+    parts = urlsplit(target)
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": unquote(parts.path),
+        "raw_path": parts.path.encode(),
+        "query_string": parts.query.encode(),
+        "root_path": "",
+        "headers": [
+            (b"host", b"localhost"),
+            *((k.lower().encode(), v.encode()) for k, v in headers.items()),
+        ],
+        "client": ("127.0.0.1", 1),
+        "server": ("localhost", 80),
+        "state": {},
+    }
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from upshift.cli import boot
-from upshift.cli.boot import check_database, find_engines, load_application
+from upshift.cli.boot import check_databases, find_engines, load_application
 from upshift.errors import ApplicationLoadError, DatabaseUnavailableError
 
 
@@ -57,7 +57,7 @@ def test_engines_are_found_wherever_they_are_kept():
 
 
 def test_a_database_that_answers_passes():
-    check_database(create_engine("sqlite://"))
+    check_databases([create_engine("sqlite://")])
 
 
 def test_a_database_that_is_down_is_told_without_its_password():
@@ -66,7 +66,7 @@ def test_a_database_that_is_down_is_told_without_its_password():
     engine = create_engine(f"postgresql+psycopg://shop:secret@127.0.0.1:{port}/shop")
 
     with pytest.raises(DatabaseUnavailableError, match="cannot connect to postgresql") as caught:
-        check_database(engine)
+        check_databases([engine])
     assert "secret" not in str(caught.value)
 
 
@@ -79,4 +79,4 @@ def test_a_database_that_hangs_is_given_up(monkeypatch):
         )
 
         with pytest.raises(DatabaseUnavailableError, match="did not answer"):
-            check_database(engine)
+            check_databases([engine])
