@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -22,6 +23,9 @@ ABANDON_SECONDS = 1.0
 
 STARTUP_SECONDS = 60.0
 """How long an application may take to start or to stop."""
+
+
+_FRAME = re.compile(r'^(?P<margin>(?: *\| )?)  File ".*", line \d+', re.MULTILINE)
 
 
 class Response(NamedTuple):
@@ -158,7 +162,7 @@ async def lifespan(app: ASGIApp) -> AsyncIterator[None]:
         task.cancel()
         raise ApplicationLoadError(f"the application did not start within {STARTUP_SECONDS:.0f} s") from None
     if answer["type"] == "lifespan.startup.failed":
-        raise ApplicationLoadError(f"the application failed to start: {answer.get('message', '')}")
+        raise ApplicationLoadError(f"the application failed to start: {_error_in(answer.get('message', ''))}")
     try:
         yield
     finally:
@@ -166,3 +170,13 @@ async def lifespan(app: ASGIApp) -> AsyncIterator[None]:
             await inbox.put({"type": "lifespan.shutdown"})
             await asyncio.wait({task}, timeout=STARTUP_SECONDS)
         task.cancel()
+
+
+def _error_in(message: str) -> str:
+    """Return the line that names the error: Starlette's message is a whole traceback, others' are a line."""
+    frames = list(_FRAME.finditer(message))
+    if not frames:
+        return message.strip().partition("\n")[0] or "it said nothing"
+    margin = frames[-1]["margin"]  # of an exception group's branches
+    after = (line.removeprefix(margin) for line in message[frames[-1].end() :].splitlines()[1:])
+    return next((line for line in after if line and line[0] != " "), "").strip()

@@ -102,3 +102,20 @@ def test_a_database_that_is_down_is_told_in_one_line(run, shop):
     assert finished.returncode == 2
     assert "cannot connect to postgresql" in finished.stderr
     assert "secret" not in finished.stderr
+
+
+def test_a_database_that_is_down_is_told_before_the_application_starts(run, shop):
+    with (shop / "shop.py").open("a") as module:
+        module.write("""
+from contextlib import asynccontextmanager
+@asynccontextmanager
+async def lifespan(app):
+    with engine.connect():
+        yield
+app.router.lifespan_context = lifespan
+""")
+    finished = run("find", "shop:app", DATABASE_URL="postgresql+psycopg://u:secret@127.0.0.1:1/shop")
+
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("upshift: cannot connect to postgresql")
+    assert finished.stderr.count("\n") == 1
