@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -12,30 +14,52 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from upshift.diagnose import Observation, diagnose
-from upshift.record import Attachment, Backlog, CallSites, Keeper, Record, Recorder, SocketRecorder
+from upshift.record import (
+    Attachment,
+    Backlog,
+    CallSites,
+    Keeper,
+    Record,
+    Recorder,
+    RouteTemplates,
+    SocketRecorder,
+)
 from upshift.settings import Settings, misspelt_variables
-from upshift.sql import Batching, Capture, StatementTable
+from upshift.sql import Batching, Capture, Comments, Pools, StatementTable, Transactions
 from upshift.telemetry import (
+    ClientHooks,
+    DatabaseMetrics,
     Endpoints,
+    HeadSampling,
+    Health,
     HttpMetrics,
+    Lifespan,
     Metrics,
     MetricsEndpoint,
+    ProcessMetrics,
+    Propagation,
+    SentryTags,
     SharedMetrics,
     SocketMetrics,
+    SpanExport,
+    count_faults,
+    engine_check,
     find_path,
+    install_logs,
+    probe_endpoints,
     timing_headers,
 )
 from upshift.traffic import Compression
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
     from typing import Unpack
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from upshift.diagnose import Finding
-    from upshift.record import Socket
+    from upshift.record import PoolState, Socket
     from upshift.settings import Arguments
 
 logger = logging.getLogger("upshift")
@@ -56,9 +80,15 @@ class Upshift:
     Attributes:
         settings: the settings in force.
         metrics: declares metrics of the application's own, which are exposed beside Upshift's.
+        health: registers checks of what the application depends on; its engines have theirs.
+        lifespan: registers what the application starts and stops, in the order of needs.
+        logs: makes formatters for log handlers of the application's own.
+        propagation: hands the ids of the open request on to other services, threads and jobs.
+        clients: makes hooks that do so for HTTP clients.
 
     Raises:
         SettingsError: a setting, or an `UPSHIFT_*` variable, has a value that it cannot have.
+        MissingExtraError: a setting asks for what an optional dependency does.
         TypeError: an engine is none, or an argument is no setting.
 
     Example:
@@ -78,36 +108,87 @@ class Upshift:
         settings: Settings | None = None,
         **arguments: Unpack[Arguments],
     ) -> None:
-        engines = _sync_engines(engine)
-        self.settings = (settings or Settings.from_environment()).changed(arguments)
+        engines = _engines(engine)
+        sync_engines = tuple(each.sync_engine if isinstance(each, AsyncEngine) else each for each in engines)
+        self.settings = settings = (settings or Settings.from_environment()).changed(arguments)
         for name, near in misspelt_variables(os.environ).items():
             logger.warning("%s is no setting and does nothing; did you mean %s?", name, near)
-        telemetry = self.settings.telemetry
+        self._bare = app
         self._current: ContextVar[Record | None] = ContextVar("upshift_record", default=None)
-        self._keeper = Keeper(self.settings.record)
+        self._templates = RouteTemplates()
+        self._keeper = Keeper(settings.record, settings.slow_request_seconds)
         self._statements = StatementTable()
-        self.metrics = Metrics()
         self._recorders: list[Recorder] = []
         self._socket_recorders: list[SocketRecorder] = []
-        takers = [self._statements.fold, self._keeper.keep]
-        if telemetry.metrics:
-            takers.append(HttpMetrics(self.metrics, self._digest_of, self._active).add)
-        self._backlog = Backlog(takers)
-        self.metrics.before_collecting(self._backlog.drain)
-        self._sockets = SocketMetrics(self.metrics, self._open_sockets) if telemetry.metrics else None
-        self._shared = SharedMetrics(self.metrics, self._find_file)
-        self._bare = app
-        caller = sys._getframe(1).f_globals.get("__name__", "")
-        call_sites = CallSites({*self.settings.record.packages, caller.partition(".")[0]} - {"", "upshift"})
-        self._capture = Capture(
-            engines, self._current, call_sites, keep_parameters=self.settings.sql.keep_parameters
+        self.metrics = Metrics()
+        self.logs = install_logs(
+            settings.logs,
+            service=settings.telemetry.service,
+            current=self._current,
+            slow_request_seconds=settings.slow_request_seconds,
         )
-        self._batching = Batching(engines, call_sites) if self.settings.sql.batching else None
+        self._spans = self._span_export(sync_engines) if settings.tracing.tracing else None
+        self.propagation = Propagation(
+            self._current, HeadSampling(settings.tracing.trace_sample_rate) if self._spans else None
+        )
+        self.clients = ClientHooks(self.propagation)
+        self._sentry = SentryTags(self._current, self._templates.of)
+        self.lifespan = Lifespan(settings.health)
+        self.lifespan.at_end(self._write_what_is_left)
+        self.health = Health(settings.health, lambda: self.lifespan.phase)
+        for number, each in enumerate(engines, 1):
+            name = "database" if number == 1 else f"database-{number}"
+            self.health.check(name, engine_check(each), critical=False)
+
+        # Metrics that nobody exposes are counted all the same where others read what they count.
+        metrics = self.metrics if settings.telemetry.metrics else Metrics()
+        self._database = DatabaseMetrics(metrics, self._pool_states, self._templates.of)
+        self._sockets = SocketMetrics(metrics, self._open_sockets)
+        self._process: ProcessMetrics | None = None
+        self._shared = SharedMetrics(self.metrics, self._find_file)
+        self._backlog = Backlog(self._takers(), after=(self._database.drain, *self._writers()))
+        self.metrics.before_collecting(self._backlog.drain)
+
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        call_sites = CallSites({*settings.record.packages, caller.partition(".")[0]} - {"", "upshift"})
+        self._pools = Pools(sync_engines, self._current, self._database)
+        self._transactions = Transactions(
+            sync_engines, self._pools.checkouts, self._database.transaction_ended
+        )
+        self._capture = Capture(
+            sync_engines,
+            self._current,
+            call_sites,
+            keep_parameters=settings.sql.keep_parameters,
+            checkouts=self._pools.checkouts,
+            comments=Comments(self._templates.of) if settings.sql.sql_comments else None,
+        )
+        self._batching = Batching(sync_engines, call_sites) if settings.sql.batching else None
+        if settings.telemetry.metrics:
+            count_faults(self.metrics, self._faults())
         self._attachment = Attachment(app, self._around, self._begin)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the application, observed."""
         await self._attachment.app(scope, receive, send)
+
+    @property
+    def request(self) -> Record | None:
+        """The open request; None outside of one."""
+        return self._current.get()
+
+    def bind(self, **fields: object) -> None:
+        """Have fields said in all log lines of the open request from now on; outside of one, nothing.
+
+        Example:
+            >>> from starlette.applications import Starlette
+            >>> upshift = Upshift(Starlette())
+            >>> upshift.bind(user_id=7)
+            >>> upshift.close()
+        """
+        record = self._current.get()
+        if record is not None:
+            record.bind(**fields)
 
     def observation(self) -> Observation:
         """Return what has been observed since the start: kept records, and statistics of all statements."""
@@ -126,42 +207,123 @@ class Upshift:
         """Take everything out of the application and its engines. Calling it twice does nothing more."""
         self._attachment.detach()
         self._capture.close()
+        self._transactions.close()
+        self._pools.close()
         if self._batching is not None:
             self._batching.close()
-        self._backlog.drain()
+        self._write_what_is_left()
+        if self._process is not None:
+            self._process.close()
         self._shared.close()
+        self._sentry.close()
+        self.logs.close()
 
     def _begin(self) -> None:
         """What waits until the process serves: a server may import the application in another one."""
+        self.logs.take_over()
+        self._sentry.look()
         if self.settings.telemetry.metrics:
             self._shared.join()
+            self._process = ProcessMetrics(self.metrics, is_alone=self._shared.totals is None)
+            with suppress(RuntimeError):  # an event loop that is not asyncio's
+                self._process.watch(asyncio.get_running_loop())
+
+    def _write_what_is_left(self) -> None:
+        """What waits for others, or for its turn, is written now: the process may end."""
+        self._backlog.drain()
+        self._database.drain()
+        if self._shared.totals is not None:
+            self._shared.totals.flush()
+        if self._spans is not None:
+            self._spans.close(self.settings.health.shutdown_seconds / 2)
+        self.logs.flush()
 
     def _around(self, app: ASGIApp) -> ASGIApp:
         traffic, telemetry = self.settings.traffic, self.settings.telemetry
         if traffic.compression:
             app = Compression(app, minimum_bytes=traffic.compression_minimum_bytes)
-        sockets = SocketRecorder(app, self._close_socket, self._current)
+        sockets = SocketRecorder(app, self._close_socket, self._current, self._templates)
         self._socket_recorders.append(sockets)
         recorder = Recorder(
             app,
             self._backlog.add,
             self._current,
-            others=sockets,
+            others=self.lifespan.around(sockets),
+            templates=self._templates,
             headers_of=timing_headers(telemetry.server_timing),
         )
         self._recorders.append(recorder)
-        path = telemetry.metrics_path
-        if not telemetry.metrics or not path or _has_route(self._bare, path):
-            return recorder
-        return Endpoints(recorder, {path: MetricsEndpoint(self.metrics, self._shared.sum)})
+        paths = probe_endpoints(self.health) if self.settings.health.health else {}
+        if telemetry.metrics and telemetry.metrics_path:
+            paths[telemetry.metrics_path] = MetricsEndpoint(self.metrics, self._shared.sum)
+        own = {getattr(route, "path", None) for route in getattr(self._bare, "routes", ())}
+        paths = {path: answer for path, answer in paths.items() if path not in own}
+        return Endpoints(recorder, paths) if paths else recorder
+
+    def _takers(self) -> Iterator[Callable[[Record], None]]:
+        """Who gets each closed record."""
+        yield self._statements.fold
+        yield self._keeper.keep
+        if self.settings.telemetry.metrics:
+            yield HttpMetrics(
+                self.metrics,
+                self._digest_of,
+                self._active,
+                self.settings.slow_request_seconds,
+                self._spans.is_traced if self._spans else None,
+            ).add
+        if self.logs.access is not None:
+            yield self.logs.access.take
+        if self._spans is not None:
+            yield self._spans.take
+
+    def _writers(self) -> Iterator[Callable[[], None]]:
+        """What is called when some closed records have been taken."""
+        yield self._sentry.look
+        if self.logs.access is not None:
+            yield self.logs.access.flush
 
     def _close_socket(self, socket: Socket) -> None:
-        if self._sockets is not None:
-            self._sockets.close(socket)
+        self._sockets.close(socket)
+        if self.logs.access is not None:
+            self.logs.access.take(socket)
+            self.logs.access.flush()
+        if self._spans is not None:
+            self._spans.take(socket)
+
+    def _span_export(self, engines: tuple[Engine, ...]) -> SpanExport:
+        systems = {each.dialect.name for each in engines}
+        return SpanExport(
+            self.settings.tracing,
+            service=self.settings.telemetry.service,
+            slow_request_seconds=self.settings.slow_request_seconds,
+            digest_text=lambda sql: self._statements.digests.of(sql).text,
+            database_system=systems.pop() if len(systems) == 1 else "other_sql",
+        )
+
+    def _faults(self) -> dict[str, Callable[[], int]]:
+        recorders = (self._recorders, self._socket_recorders)
+        faults: dict[str, Callable[[], int]] = {
+            "record": lambda: sum(each.faults for group in recorders for each in group),
+            "counting": lambda: self._backlog.faults,
+            "statements": lambda: self._capture.faults,
+            "pools": lambda: self._pools.faults,
+            "transactions": lambda: self._transactions.faults,
+            "shared_metrics": lambda: self._shared.totals.faults if self._shared.totals else 0,
+            "logs": lambda: self.logs.faults,
+            "lifespan": lambda: self.lifespan.faults,
+            "clients": lambda: self.clients.faults,
+            "sentry": lambda: self._sentry.faults,
+        }
+        spans = self._spans
+        return faults if spans is None else faults | {"tracing": lambda: spans.faults}
 
     def _open_sockets(self) -> Iterator[Socket]:
         for recorder in self._socket_recorders:
             yield from tuple(recorder.open)
+
+    def _pool_states(self) -> tuple[PoolState, ...]:
+        return self._pools.states()
 
     def _find_file(self) -> Path | None:
         return find_path(self.settings.telemetry.service, self.settings.telemetry.metrics_file)
@@ -173,13 +335,11 @@ class Upshift:
         return sum(recorder.active for recorder in self._recorders)
 
 
-def _has_route(app: ASGIApp, path: str) -> bool:
-    return any(getattr(route, "path", None) == path for route in getattr(app, "routes", ()))
-
-
-def _sync_engines(engine: Engine | AsyncEngine | Iterable[Engine | AsyncEngine]) -> tuple[Engine, ...]:
+def _engines(
+    engine: Engine | AsyncEngine | Iterable[Engine | AsyncEngine],
+) -> tuple[Engine | AsyncEngine, ...]:
     engines = (engine,) if isinstance(engine, Engine | AsyncEngine) else tuple(engine)
     for each in engines:
         if not isinstance(each, Engine | AsyncEngine):
             raise TypeError(f"engine must be SQLAlchemy engines, sync or async; {each!r} is none")
-    return tuple(each.sync_engine if isinstance(each, AsyncEngine) else each for each in engines)
+    return engines

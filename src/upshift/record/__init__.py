@@ -11,6 +11,7 @@ from upshift.record.histogram import Histogram
 from upshift.record.keeper import Keeper
 from upshift.record.method import METHODS, known_method
 from upshift.record.model import MAX_STATEMENTS, LazyLoad, Record, Statement
+from upshift.record.pool import PoolState
 from upshift.record.recorder import Recorder
 from upshift.record.route import RouteTemplates
 from upshift.record.socket import Socket, SocketRecorder
@@ -25,6 +26,7 @@ __all__ = [
     "Histogram",
     "Keeper",
     "LazyLoad",
+    "PoolState",
     "Record",
     "Recorder",
     "RouteTemplates",

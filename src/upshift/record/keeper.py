@@ -1,11 +1,12 @@
 """Keeps the records worth keeping, in fixed memory.
 
-Each route has a histogram of all its durations. A record is kept in the ring when it failed, when it was
-among the slowest of its route, or by sampling.
+Each route has a histogram of all its durations. A record is kept in the ring when it failed, when it was slow
+or among the slowest of its route, or by sampling.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from typing import TYPE_CHECKING
@@ -56,9 +57,11 @@ class Keeper:
 
     Args:
         settings: the ring's size and the share of ordinary requests kept.
+        slow_request_seconds: what counts as slow on any route.
     """
 
-    def __init__(self, settings: RecordSettings) -> None:
+    def __init__(self, settings: RecordSettings, slow_request_seconds: float = math.inf) -> None:
+        self._slow_seconds = slow_request_seconds
         self._ring: deque[Record] = deque(maxlen=settings.ring_size)
         self._sample_rate = settings.sample_rate
         self._routes: dict[tuple[str, str | None], _Route] = {}
@@ -67,7 +70,8 @@ class Keeper:
     def keep(self, record: Record) -> None:
         """Count a closed record, and keep it if it is worth it."""
         route = self._routes.get((record.method, record.route)) or self._find(record)
-        slow = route.add(record.seconds)
+        limit = self._slow_seconds
+        slow = route.add(record.seconds) or (record.seconds >= limit and record.answer_seconds >= limit)
         failed = record.error is not None or record.status >= SERVER_ERROR
         if slow or failed or random.random() < self._sample_rate:  # noqa: S311 - sampling, not secrets
             self._ring.append(record)

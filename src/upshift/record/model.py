@@ -209,7 +209,8 @@ class Record:
     def answer_seconds(self) -> float:
         """How long the client waited: to the last byte, and of a stream, to the first.
 
-        A stream may go on for hours and is not slow for that.
+        A stream may go on for hours and is not slow for that. It is never more than `seconds`, which is
+        cheaper to ask first.
         """
         return self.first_byte_seconds if self.is_streamed else self.seconds
 

@@ -54,6 +54,7 @@ class Socket(Record):
 
     def __init__(self, path: str, started: float) -> None:
         super().__init__("GET", path, started)
+        self.is_streamed = True  # a connection is not slow because it lives long
         self.messages_received = 0
         self.messages_sent = 0
         self.close_code: int | None = None

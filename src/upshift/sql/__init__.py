@@ -11,25 +11,31 @@ from upshift.sql.batching import Batching, LateBatchingWarning, UncoveredSQLAlch
 from upshift.sql.build import apply_indexes, undo_indexes
 from upshift.sql.capture import Capture
 from upshift.sql.cohorts import SCHEDULE
+from upshift.sql.comments import Comments
 from upshift.sql.digest import Digest, Digests, normalise
 from upshift.sql.engines import engine_for, sync_engine_for
 from upshift.sql.index import Index, index_from_dict
 from upshift.sql.placeholders import Sample
+from upshift.sql.pool import Pools
 from upshift.sql.statistics import StatementStatistics, StatementTable
+from upshift.sql.transactions import Transactions
 
 __all__ = [
     "SCHEDULE",
     "AdviceReport",
     "Batching",
     "Capture",
+    "Comments",
     "Digest",
     "Digests",
     "Index",
     "IndexAdvice",
     "LateBatchingWarning",
+    "Pools",
     "Sample",
     "StatementStatistics",
     "StatementTable",
+    "Transactions",
     "UncoveredSQLAlchemyWarning",
     "apply_indexes",
     "consolidate",

@@ -8,6 +8,8 @@ A request adds to series that are found by one look into a table, so its price d
 
 from __future__ import annotations
 
+import math
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from upshift.record import METHODS, known_method
@@ -54,6 +56,9 @@ class HttpMetrics:
         metrics: where the families are declared.
         digest_of: tells the kind of a statement by its text, shortly and without its values.
         active: tells the number of open requests.
+        slow_request_seconds: what counts as slow.
+        is_traced: tells whether a request's trace can be found, and so be named as an example; where it is
+            not given, those that the caller sampled.
 
     Example:
         >>> from upshift.record import Record
@@ -68,8 +73,17 @@ class HttpMetrics:
         [('GET', '/orders/{order_id}', '200', '')]
     """
 
-    def __init__(self, metrics: Metrics, digest_of: Callable[[str], str], active: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        digest_of: Callable[[str], str],
+        active: Callable[[], int],
+        slow_request_seconds: float = math.inf,
+        is_traced: Callable[[Record], bool] | None = None,
+    ) -> None:
         self._digest_of = digest_of
+        self._slow_seconds = slow_request_seconds
+        self._is_traced = is_traced or attrgetter("is_sampled")
         statuses = tuple(map(str, range(100, 600)))
         route: LabelBounds = {"http_route": MAX_ROUTES}
         labels: LabelBounds = {
@@ -97,6 +111,9 @@ class HttpMetrics:
         )
         self._first_byte = metrics.histogram(
             "http_server_time_to_first_byte", "Time to the start of streamed responses", labels=route
+        )
+        self._slow = metrics.counter(
+            "http_server_slow_requests", "Requests that took longer than the threshold in force", labels=route
         )
         self._statements = metrics.histogram(
             "http_server_request_statements",
@@ -127,7 +144,9 @@ class HttpMetrics:
         """Count a closed record."""
         key = (record.method, record.route, record.status, record.error)
         series = self._requests.get(key) or self._find(record, key)
-        series.seconds.observe(record.seconds, record.trace_id if record.is_sampled else "")
+        series.seconds.observe(record.seconds, record.trace_id if self._is_traced(record) else "")
+        if record.seconds >= self._slow_seconds and record.answer_seconds >= self._slow_seconds:
+            self._slow.at((record.route or "",)).add()
         series.request_bytes.observe(record.request_bytes)
         series.response_bytes.observe(record.response_bytes)
         if record.is_streamed:

@@ -125,7 +125,7 @@ class SpanExport:
         return (
             record.error is not None
             or record.status >= _SERVER_ERROR
-            or record.seconds >= self._slow
+            or (record.seconds >= self._slow and record.answer_seconds >= self._slow)
             or self._is_sampled(record)
         ) and not self._is_disabled
 

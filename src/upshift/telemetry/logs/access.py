@@ -63,7 +63,7 @@ class AccessLog:
         """Make the line of a closed record, if it is to have one."""
         if record.error is not None or record.status >= SERVER_ERROR:
             level, wanted = "error", self._error
-        elif record.seconds >= self._slow:
+        elif record.seconds >= self._slow and record.answer_seconds >= self._slow:
             level, wanted = "warning", self._warning
         else:
             level = "info"
