@@ -10,7 +10,7 @@ from upshift.errors import IndexAdviceError
 from upshift.sql import Sample, consolidate, sync_engine_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy.engine import Engine
 
@@ -45,6 +45,7 @@ def advise_on(
     samples = [Sample(row.sql, row.parameters) for row in statements]
     advices: list[IndexAdvice] = []
     notes: list[str] = []
+    refusals: list[dict[str, str]] = []
     for engine in {engine.url: engine for engine in engines}.values():
         try:
             reachable = sync_engine_for(AsyncEngine(engine) if engine.dialect.is_async else engine)
@@ -60,4 +61,21 @@ def advise_on(
             continue
         advices += report.advices
         notes += dict.fromkeys(each.reason for each in report.skipped if each.kind == "not tried")
-    return consolidate(advices), tuple(notes)
+        refusals.append({each.sql: each.reason for each in report.skipped if each.kind == "refused"})
+    return consolidate(advices), (*notes, *_refused(refusals))
+
+
+def _refused(refusals: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """Tell of the statements that no database explained, the reasons being the first one's."""
+    reasons = [
+        reason
+        for sql, reason in (refusals[0].items() if refusals else ())
+        if all(sql in each for each in refusals)
+    ]
+    if len(reasons) == 1:
+        yield f"no index advice for a statement that the database would not explain: {reasons[0]}"
+    elif reasons:
+        yield (
+            f"no index advice for {len(reasons)} statements that the database would not explain;"
+            f" of the first it says: {reasons[0]}"
+        )
