@@ -59,9 +59,15 @@ def expose(
         # TYPE orders_placed_total counter
         orders_placed_total 2.0
     """
-    families = metrics.families()
-    values = (totals or own_values)(metrics.series())
-    written = _Written([_metric(family, values) for family in families])
+    families = {
+        family.name: (family, Metric(family.name, family.help, family.kind, family.unit))
+        for family in metrics.families()
+    }
+    for (name, labels), values in (totals or own_values)(metrics.series()).items():
+        # Another worker may run other code: what this one has not declared like that, it cannot tell.
+        if (found := families.get(name)) and _is_of(found[0], labels, values):
+            _add_series(*found, labels, values)
+    written = _Written([metric for _, metric in families.values()])
     if "application/openmetrics-text" in accept:
         content_type = openmetrics.CONTENT_TYPE_LATEST
         return Exposition(content_type, openmetrics.generate_latest(written))  # type: ignore[no-untyped-call] # prometheus_client's
@@ -83,22 +89,24 @@ class _Written:
         return iter(self._metrics)
 
 
-def _metric(family: AnyFamily, values: dict[tuple[str, tuple[str, ...]], Sequence[float]]) -> Metric:
-    metric = Metric(family.name, family.help, family.kind, family.unit)
-    for (name, label_values), numbers in values.items():
-        if name != family.name or len(label_values) != len(family.labels):
-            continue
-        # An empty value is no label at all, to Prometheus.
-        labels = {label: value for label, value in zip(family.labels, label_values, strict=True) if value}
-        if family.kind == "counter":
-            metric.add_sample(f"{name}_total", labels, numbers[0])
-        elif isinstance(family, HistogramFamily):
-            series = family.series.get(label_values)
-            exemplars = series.exemplars if series else [None] * (len(numbers) - 1)
-            _add_histogram(metric, labels, numbers, family.declared.buckets, exemplars)
-        else:
-            metric.add_sample(name, labels, numbers[0])
-    return metric
+def _is_of(family: AnyFamily, label_values: tuple[str, ...], numbers: Sequence[float]) -> bool:
+    expected = len(family.declared.buckets) + 2 if family.kind == "histogram" else 1
+    return len(label_values) == len(family.labels) and len(numbers) == expected
+
+
+def _add_series(
+    family: AnyFamily, metric: Metric, label_values: tuple[str, ...], numbers: Sequence[float]
+) -> None:
+    # An empty value is no label at all, to Prometheus.
+    labels = {label: value for label, value in zip(family.labels, label_values, strict=True) if value}
+    if family.kind == "counter":
+        metric.add_sample(f"{family.name}_total", labels, numbers[0])
+    elif isinstance(family, HistogramFamily):
+        series = family.series.get(label_values)
+        exemplars = series.exemplars if series else [None] * (len(numbers) - 1)
+        _add_histogram(metric, labels, numbers, family.declared.buckets, exemplars)
+    else:
+        metric.add_sample(family.name, labels, numbers[0])
 
 
 def _add_histogram(

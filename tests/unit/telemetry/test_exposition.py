@@ -84,6 +84,22 @@ def test_the_totals_of_all_workers_are_written_where_they_are_given(metrics):
     assert "gone" not in body
 
 
+def test_what_a_worker_with_other_code_has_counted_does_not_break_the_page(metrics):
+    metrics.counter("orders", "Orders", labels={"channel": 5}).add(1, channel="web")
+    metrics.histogram("wait", "Wait", buckets=(1, 2)).observe(1.5)
+
+    def totals(series):
+        return {(each.family, each.labels): each.values for each in series} | {
+            ("orders", ("web", "abroad")): [7.0],  # with a label more
+            ("wait_seconds", ()): [1.0, 2.0, 3.0],  # with a bucket less
+        }
+
+    body = expose(metrics, totals=totals).body.decode()
+    assert 'orders_total{channel="web"} 1.0\n' in body
+    assert "abroad" not in body
+    assert "wait_seconds_count" not in body
+
+
 def test_gauges_are_brought_up_to_date_first(metrics):
     gauge = metrics.gauge("open_orders", "Open orders")
     metrics.before_collecting(lambda: gauge.set(4))
