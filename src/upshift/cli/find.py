@@ -18,6 +18,7 @@ from upshift.cli.boot import check_databases, find_engines, load_application
 from upshift.cli.interruption import interruptible
 from upshift.diagnose import Driving, Report, Severity, diagnose, lifespan, survey
 from upshift.diagnose.formats import FORMATS
+from upshift.errors import UpshiftError
 from upshift.settings import RecordSettings, Settings
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 MAX_RECORDS = 10_000
 """Requests kept for the rules."""
+
+_NO_ROUTES = "it tells no GET routes; Upshift reads those of FastAPI, of Starlette, and of an OpenAPI schema"
 
 SEVERITIES = {severity.label: severity for severity in Severity}
 
@@ -108,7 +111,11 @@ def find(
     )
     click.echo(FORMATS[output](report), nl=False)
     failed = fail_on != "never" and any(each.severity >= SEVERITIES[fail_on] for each in findings)
-    sys.exit(int(failed))
+    if failed:
+        sys.exit(1)
+    if not driven.routes:
+        told = "none answered as it should" if driven.requests or driven.skipped else _NO_ROUTES
+        raise UpshiftError(f"{target} was not judged: {told}")
 
 
 def _settings(target: str) -> Settings:

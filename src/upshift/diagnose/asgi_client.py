@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -149,10 +149,9 @@ async def lifespan(app: ASGIApp) -> AsyncIterator[None]:
     scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}
 
     async def run() -> None:
-        try:
+        with suppress(Exception):  # an application that knows no lifespan raises; so does a failed one
             await app(scope, inbox.get, outbox.put)
-        except Exception as error:  # noqa: BLE001 - an application that knows no lifespan raises; so does a failed one
-            await outbox.put({"type": "exception", "message": f"{type(error).__name__}: {error}"})
+        await outbox.put({"type": "ended"})  # after what it said, if it said something
 
     task = asyncio.ensure_future(run())
     await inbox.put({"type": "lifespan.startup"})

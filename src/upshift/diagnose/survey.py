@@ -6,6 +6,7 @@ no route is left that can be asked.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from itertools import islice
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 MAX_VARIANTS = 8
 """Requests for the optional parameters of one route."""
+
+NEEDS_LOGIN = 'needs a login: --header "Authorization: …"'
+
+_LOGIN = re.compile(r"\b(log|sign)[-_]?(in|on)\b|\b(auth|authorize|oauth2?|sso|session/new)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,8 +124,8 @@ async def _drive(
             cause = f": {type(response.error).__name__}: {response.error}" if response.error else ""
             result.failures.append(f"GET {target} answered {response.status or 500}{_first_line(cause)}")
             refusals.add(f"answered {response.status or 500}")
-        elif response.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-            refusals.add('needs a login: --header "Authorization: …"')
+        elif _needs_login(response):
+            refusals.add(NEEDS_LOGIN)
             break
         elif response.status >= HTTPStatus.BAD_REQUEST:
             refusals.add(f"answered {response.status}")
@@ -132,6 +137,16 @@ async def _drive(
         result.routes += 1
     else:
         result.skipped.append(Skipped(operation.name, "; ".join(sorted(refusals)) or "nothing to ask for"))
+
+
+def _needs_login(response: Response) -> bool:
+    """Whether it was refused to a stranger, or sent to a page that is called a login's."""
+    if response.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        return True
+    # The query often says where from, so it is not read.
+    place, _, _ = response.headers.get("location", "").partition("?")
+    is_redirect = HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST
+    return is_redirect and _LOGIN.search(place) is not None
 
 
 def _targets(operation: Operation, known: Values, samples: int) -> Iterator[str]:

@@ -119,3 +119,30 @@ app.router.lifespan_context = lifespan
     assert finished.returncode == 2
     assert finished.stderr.startswith("upshift: cannot connect to postgresql")
     assert finished.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("async def app(scope, receive, send): ...", "it tells no GET routes"),
+        ("from fastapi import FastAPI; app = FastAPI()", "it tells no GET routes"),
+        (
+            """
+from fastapi import FastAPI, HTTPException
+app = FastAPI()
+@app.get('/me')
+def me():
+    raise HTTPException(401)
+""",
+            "none answered as it should",
+        ),
+    ],
+)
+def test_an_application_of_which_nothing_was_seen_does_not_pass(run, tmp_path, source, told):
+    (tmp_path / "shop.py").write_text(source)
+
+    finished = run("find", "shop:app", "--format", "json", "--fail-on", "never")
+
+    assert finished.returncode == 2
+    assert finished.stderr.startswith(f"upshift: shop:app was not judged: {told}")
+    assert json.loads(finished.stdout)["findings"] == []

@@ -78,6 +78,19 @@ async def test_what_another_framework_says_of_its_failure_is_told_in_one_line(me
     assert str(caught.value) == f"the application failed to start: {told}"
 
 
+def raise_at_once():
+    raise AssertionError("only HTTP here")
+
+
+@pytest.mark.parametrize("answer", [raise_at_once, lambda: None], ids=["raises", "returns"])
+async def test_an_application_that_knows_no_lifespan_just_runs(answer):
+    async def app(scope, receive, send):
+        answer()
+
+    async with lifespan(app):
+        pass
+
+
 async def test_a_request_that_nobody_waits_for_any_more_is_cancelled():
     ended = []
 

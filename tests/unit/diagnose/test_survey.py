@@ -7,7 +7,7 @@ from typing import Annotated
 import pytest
 from fastapi import APIRouter, FastAPI, HTTPException, Query
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, RedirectResponse
 from starlette.routing import Mount, Route
 
 from upshift.diagnose import Driving, survey
@@ -176,6 +176,38 @@ async def test_a_route_that_needs_a_login_is_skipped_with_the_header_to_give():
     result, _ = await drive(app)
 
     assert "--header" in result.skipped[0].reason
+
+
+def redirecting(location, status=302):
+    app = FastAPI()
+    app.get("/me")(lambda: RedirectResponse(location, status))
+    return app
+
+
+@pytest.mark.parametrize("status", [302, 303, 307])
+@pytest.mark.parametrize(
+    "location",
+    [
+        "/login",
+        "/login?next=/me",
+        "/accounts/log-in/",
+        "/users/sign_in",
+        "https://accounts.shop.example/o/oauth2/auth?client_id=1",
+        "https://sso.shop.example/",
+    ],
+)
+async def test_a_route_that_sends_strangers_to_a_login_is_skipped_with_the_header_to_give(location, status):
+    result, _ = await drive(redirecting(location, status))
+
+    assert result.routes == 0
+    assert "--header" in result.skipped[0].reason
+
+
+@pytest.mark.parametrize("location", ["/authors/5", "/news?from=/login", "/blogging", "/signings", ""])
+async def test_a_route_that_sends_elsewhere_has_answered(location):
+    result, _ = await drive(redirecting(location))
+
+    assert (result.routes, result.skipped) == (1, [])
 
 
 async def test_headers_are_sent_with_every_request():
