@@ -47,11 +47,11 @@ def load_application(target: str, app_dir: str = ".") -> ASGIApp:
         sys.path.insert(0, folder)
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
+    except (Exception, SystemExit) as error:
+        reason = f"{type(error).__name__}: {error}".removesuffix(": ")
         raise ApplicationLoadError(
-            f"{module_name} did not import: {type(error).__name__}: {error}"
-            f" ({where.filename}:{where.lineno}); modules are looked for in {folder} first (--app-dir)"
+            f"{module_name} did not import: {reason}{_place_of(error)};"
+            f" modules are looked for in {folder} first (--app-dir)"
         ) from error
     app: object = module
     for name in attribute.split("."):
@@ -61,6 +61,15 @@ def load_application(target: str, app_dir: str = ".") -> ASGIApp:
     if not callable(app):
         raise ApplicationLoadError(f"{target} is a {type(app).__name__}, not an ASGI application")
     return cast("ASGIApp", app)
+
+
+def _place_of(error: BaseException) -> str:
+    """Where an import failed: the last line that is no import machinery's; "" where it came to none."""
+    if isinstance(error, SyntaxError):
+        return f" ({error.filename}:{error.lineno})"
+    _ours, _importlib, *imported = traceback.extract_tb(error.__traceback__)
+    frames = [each for each in imported if not each.filename.startswith("<frozen importlib.")]
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
 
 
 def find_engines() -> tuple[Engine, ...]:

@@ -36,9 +36,11 @@ def test_a_target_that_names_no_application_is_refused(target):
 @pytest.mark.parametrize(
     ("source", "told"),
     [
-        ("import nowhere_to_be_found", "nowhere_to_be_found"),
-        ("1 / 0", "ZeroDivisionError.*sample_application.py:1"),
-        ("def (", "SyntaxError"),
+        ("import nowhere_to_be_found", r"'nowhere_to_be_found' \(.*sample_application.py:1\);"),
+        ("1 / 0", r"ZeroDivisionError.*\(.*sample_application.py:1\);"),
+        ("\ndef (", r"SyntaxError.*\(.*sample_application.py:2\);"),
+        ("raise SystemExit(3)", r"SystemExit: 3 \(.*sample_application.py:1\);"),
+        ("import sys; sys.exit()", r"SystemExit \(.*sample_application.py:1\);"),
         ("", "has no 'app'"),
         ("app = 5", "int, not an ASGI application"),
     ],
@@ -48,6 +50,11 @@ def test_an_application_that_cannot_be_had_is_told_with_the_cause(write_module, 
 
     with pytest.raises(ApplicationLoadError, match=told):
         load_application("sample_application:app", folder)
+
+
+def test_a_module_that_is_not_there_has_no_place(write_module):
+    with pytest.raises(ApplicationLoadError, match="No module named 'nowhere_to_be_found'; modules are"):
+        load_application("nowhere_to_be_found:app", write_module(""))
 
 
 def test_engines_are_found_wherever_they_are_kept():

@@ -1,5 +1,6 @@
 """Each rule: what it reports, and what it must leave alone."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -167,6 +168,22 @@ class TestMissingIndex:
 
         assert "upshift index apply --from findings.json" in finding.fix[-1]
         assert "upshift find … --format json > findings.json" in finding.fix[-1]
+
+    @pytest.mark.parametrize(
+        ("dialect", "told"),
+        [
+            ("sqlite", "or in a migration: op."),
+            ("postgresql", "or in a migration, outside of its transaction: op."),
+        ],
+    )
+    def test_only_an_index_that_is_built_concurrently_has_to_be_outside_of_the_transaction(
+        self, dialect, told
+    ):
+        advice = replace(self.ADVICE, index=replace(self.ADVICE.index, dialect=dialect))
+
+        (finding,) = found(record(statement(self.SQL, site=HERE)), advice=(advice,))
+
+        assert finding.fix[1].startswith(told)
 
 
 class TestLargeResponse:

@@ -39,6 +39,7 @@ def _finding(advice: IndexAdvice, served: Sequence[StatementStatistics]) -> Find
         for row in served[:MAX_STATEMENTS]
     ]
     evidence += [f"plan before: {best.plan_before[0]}", f"plan after: {best.plan_after[0]}"]
+    outside = ", outside of its transaction" if advice.index.dialect == "postgresql" else ""
     where = {"copy": "on a copy", "transaction": "on the table, rolled back"}[advice.verified]
     return Finding(
         code=CODE,
@@ -50,7 +51,7 @@ def _finding(advice: IndexAdvice, served: Sequence[StatementStatistics]) -> Find
         evidence=tuple(evidence),
         fix=(
             f"{advice.create_sql};",
-            f"or in a migration, outside of its transaction: {advice.operation}",
+            f"or in a migration{outside}: {advice.operation}",
             (
                 "or: upshift index apply --from findings.json "
                 "(made by: upshift find … --format json > findings.json)"
