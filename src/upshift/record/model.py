@@ -35,11 +35,15 @@ class LazyLoad(NamedTuple):
         target: the class that the relationship leads to.
         cohort: equal for objects that came from one result, and so could have been loaded together;
             an object loaded alone has a cohort of its own.
+        path: how that object was loaded, and the relationship: SQLAlchemy's loader path of entity,
+            relationship, entity, …, relationship. It goes back to the query, or only to the lazy load before.
+            Of an object that no query loaded it is the relationship alone.
     """
 
     relationship: str
     target: str
     cohort: int
+    path: tuple[Any, ...] = ()
 
 
 class Statement:

@@ -162,6 +162,7 @@ def _note_loader(context: Any, statement: Statement) -> None:
             f"{relationship.parent.class_.__name__}.{relationship.key}",
             relationship.mapper.class_.__name__,
             state.runid,
+            (*state.load_path.path, relationship),
         )
 
 
