@@ -4,10 +4,12 @@
 
 The same FastAPI application, bare and with one observer each, answers the same request in one process: the
 application is called as a server calls it, without sockets, one request after the other on one event loop.
+The request is one that FastAPI is used for: a typed path and query, a dependency, a page of ten typed things.
 The subjects of a group take turns in an order that is drawn for each round. A block is some hundred requests
 of one subject, and ends when its observer has done what it put off (records that wait to be counted, lines
 that wait to be written), so that all of its work, also that of threads, is within the block's processor time.
-The garbage collector runs as ever; it starts each block with nothing to collect.
+The garbage collector runs as ever; it starts each block with nothing to collect. What costs a fixed time is
+a larger share of a smaller endpoint; one line tells of the smallest there is, and is not judged.
 
 A line's ratio is the median of the rounds' ratios. The line `bare again` compares the bare application with
 another of the same kind, so it tells how far this machine's noise goes.
@@ -36,6 +38,8 @@ except ImportError:
 if TYPE_CHECKING:
     from observed_apps import Subject
     from starlette.types import Message, Scope
+
+    from upshift.settings import Settings
 
 REQUESTS = 200
 ROUNDS = 60
@@ -99,12 +103,12 @@ async def serve(subject: Subject, requests: int) -> float:
     return (process_time() - started) / requests * 1e6
 
 
-async def take_turns(subjects: dict[str, Subject], rounds: int) -> Times:
+async def take_turns(subjects: dict[str, Subject]) -> Times:
     """Microseconds a request of each subject, in each round."""
-    gc.freeze()  # the applications themselves: what is collected is what requests leave
+    gc.freeze()  # the applications themselves, which both have
     draw = random.Random(7)
     times: Times = {name: [] for name in subjects}
-    for round_number in range(WARMUP + rounds):
+    for round_number in range(WARMUP + ROUNDS):
         for name in draw.sample(list(subjects), len(subjects)):
             taken = await serve(subjects[name], REQUESTS)
             if round_number >= WARMUP:
@@ -122,23 +126,27 @@ def added(times: Times, name: str, bare: str) -> float:
 
 
 async def requests(folder: Path) -> list[Case]:
+    bare = "bare FastAPI"
+    bars = {"metrics + request id": METRICS_BAR, "with JSON access log": LOG_BAR}
     times = await take_turns(
         {
-            "bare FastAPI": apps.bare(),
+            bare: apps.bare(),
             "bare again": apps.bare(),
-            "metrics + request id": apps.ours(apps.default_settings()),
-            "with JSON access log": apps.ours(apps.access_log_settings(folder / "access")),
-            "everything on": apps.ours(apps.everything_on(folder / "everything")),
+            "metrics + request id": apps.ours(apps.make_app(FEW), apps.default_settings()),
+            "with JSON access log": apps.ours(
+                apps.make_app(FEW), apps.access_log_settings(folder / "access")
+            ),
+            "everything on": apps.ours(apps.make_app(FEW), apps.everything_on(folder / "everything")),
             PEERS[0]: apps.prometheus_fastapi_instrumentator(),
             PEERS[1]: apps.starlette_exporter(),
             PEERS[2]: apps.correlation_id_and_structlog(folder / "structlog"),
             PEERS[3]: apps.opentelemetry(1.0),
             PEERS[4]: apps.opentelemetry(0.05),
-        },
-        ROUNDS,
+        }
     )
-    bars = {"metrics + request id": METRICS_BAR, "with JSON access log": LOG_BAR}
-    bare = "bare FastAPI"
+    for name in ("access", "everything", "structlog"):
+        with (folder / name).open("rb") as lines:
+            assert sum(1 for _ in lines) >= (WARMUP + ROUNDS) * REQUESTS, f"{name}: not every line is there"
     everything = added(times, "everything on", bare)
     return [
         *(compare(name, times, name, bare, bars.get(name)) for name in times if name != bare),
@@ -149,23 +157,36 @@ async def requests(folder: Path) -> list[Case]:
     ]
 
 
+async def smallest() -> list[Case]:
+    times = await take_turns(
+        {
+            "smallest endpoint": apps.smallest(),
+            "ours": apps.ours(apps.make_smallest_app(), apps.default_settings()),
+        }
+    )
+    return [compare("metrics + request id", times, "ours", "smallest endpoint", None)]
+
+
 async def statements(folder: Path) -> list[Case]:
+    def observed(settings: Settings) -> Subject:
+        engine = apps.make_engine()
+        return apps.ours(apps.make_app(FEW, engine), settings, engine)
+
+    bare, judged = "bare, 3 statements", "with 3 statements"
     subjects = {
-        "bare, 3 statements": apps.bare(engine=apps.make_engine()),
-        "with 3 statements": apps.ours(apps.default_settings(), engine=apps.make_engine()),
-        "everything on, 3 statements": apps.ours(
-            apps.everything_on(folder / "statements"), engine=apps.make_engine()
-        ),
+        bare: apps.bare(engine=apps.make_engine()),
+        judged: observed(apps.default_settings()),
+        "everything on, 3 statements": observed(apps.everything_on(folder / "statements")),
     }
     try:
         subjects["OpenTelemetry FastAPI + SQLAlchemy"] = apps.opentelemetry(1.0, apps.make_engine())
     except RuntimeError as refusal:
         progress(f"OpenTelemetry's SQLAlchemy instrumentor is left out: {refusal}")
-    times = await take_turns(subjects, ROUNDS)
-    bare, judged, *others = subjects
+    times = await take_turns(subjects)
     return [
-        compare(judged, times, judged, bare, STATEMENTS_BAR),
-        *(compare(name, times, name, bare, None) for name in others),
+        compare(name, times, name, bare, STATEMENTS_BAR if name == judged else None)
+        for name in times
+        if name != bare
     ]
 
 
@@ -173,15 +194,16 @@ async def routes() -> list[Case]:
     subjects = {}
     for count in (FEW, MANY):
         subjects[f"bare {count}"] = apps.bare(count)
-        subjects[f"ours {count}"] = apps.ours(apps.default_settings(), count)
-    times = await take_turns(subjects, 2 * ROUNDS)
+        subjects[f"ours {count}"] = apps.ours(apps.make_app(count), apps.default_settings())
+    times = await take_turns(subjects)
     few, many = (added(times, f"ours {count}", f"bare {count}") for count in (FEW, MANY))
     return [Case(f"added at {MANY} routes", many, few, f"added at {FEW} routes", ROUTES_BAR, "µs")]
 
 
 async def cases(folder: Path) -> list[Case]:
     progress(f"{ROUNDS} rounds of {REQUESTS} requests to each application")
-    return [*await requests(folder), *await statements(folder), *await routes()]
+    apps.send_spans_nowhere(folder)
+    return [*await requests(folder), *await smallest(), *await statements(folder), *await routes()]
 
 
 def main() -> int:

@@ -6,19 +6,22 @@ Each function builds a new application and puts one observer into it, set up as 
 from __future__ import annotations
 
 import logging
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+import os
+import sys
+from time import perf_counter, sleep
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import orjson
 import structlog
 from asgi_correlation_id import CorrelationIdMiddleware, correlation_id
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI, Header, Query
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 from prometheus_client import CollectorRegistry
 from prometheus_fastapi_instrumentator import Instrumentator
+from pydantic import BaseModel
 from sqlalchemy import Engine, create_engine, insert, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.pool import StaticPool
@@ -34,7 +37,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-STATEMENTS = 3
+NUMBERS = (1, 2, 3)  # as many statements
+SPAN_DELAY = 0.005
 
 
 class Base(DeclarativeBase):
@@ -45,6 +49,17 @@ class Item(Base):
     __tablename__ = "item"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str]
+
+
+class Thing(BaseModel):
+    id: int
+    name: str
+    price: float
+    tags: list[str]
+
+
+async def caller(user_agent: Annotated[str, Header()]) -> str:
+    return user_agent
 
 
 class Subject(NamedTuple):
@@ -62,30 +77,46 @@ class Subject(NamedTuple):
 
 
 def make_app(routes: int, engine: Engine | None = None) -> tuple[FastAPI, str]:
-    """An application with so many routes, and the path that the last of them answers."""
+    """An application with so many routes, and what the last of them is asked for.
+
+    The routes are what FastAPI is for: a typed path and query, a dependency, and a page of typed things.
+    """
     app = FastAPI()
 
-    async def thing(thing_id: int) -> dict[str, Any]:
-        return {"id": thing_id, "name": "tea", "price": 4.5}
+    async def things(
+        shop_id: int,
+        who: Annotated[str, Depends(caller)],
+        start: int = 0,
+        size: Annotated[int, Query(le=100)] = 10,
+    ) -> list[Thing]:
+        return [Thing(id=shop_id, name=who, price=n, tags=["hot"]) for n in range(start, start + size)]
 
-    async def items(thing_id: int) -> dict[str, Any]:
+    async def items(shop_id: int) -> dict[str, Any]:
         # SQLite in memory never waits, so the event loop is not held up, and no thread blurs the figures.
         with Session(engine) as session:
-            found = [
-                session.scalars(select(Item).where(Item.id == n)).one() for n in range(1, 1 + STATEMENTS)
-            ]
-            return {"id": thing_id, "names": [item.name for item in found]}
+            found = [session.scalars(select(Item).where(Item.id == n)).one() for n in NUMBERS]
+            return {"id": shop_id, "names": [item.name for item in found]}
 
     for number in range(routes):
-        app.get(f"/shop{number}/things/{{thing_id}}")(items if engine else thing)
-    return app, f"/shop{routes - 1}/things/7"
+        app.get(f"/region{number}/shops/{{shop_id}}/things")(items if engine else things)
+    return app, f"/region{routes - 1}/shops/7/things"
+
+
+def make_smallest_app() -> tuple[FastAPI, str]:
+    app = FastAPI()
+
+    @app.get("/")
+    async def index() -> dict[str, str]:
+        return {"hello": "world"}
+
+    return app, "/"
 
 
 def make_engine() -> Engine:
     engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
     Base.metadata.create_all(engine)
     with engine.begin() as connection:
-        connection.execute(insert(Item), [{"id": n, "name": f"item {n}"} for n in range(1, 1 + STATEMENTS)])
+        connection.execute(insert(Item), [{"id": n, "name": f"item {n}"} for n in NUMBERS])
     return engine
 
 
@@ -93,14 +124,19 @@ def bare(routes: int = 2, engine: Engine | None = None) -> Subject:
     return Subject(*make_app(routes, engine))
 
 
-def ours(settings: Settings, routes: int = 2, engine: Engine | None = None) -> Subject:
-    app, path = make_app(routes, engine)
+def smallest() -> Subject:
+    return Subject(*make_smallest_app())
+
+
+def ours(made: tuple[FastAPI, str], settings: Settings, engine: Engine | None = None) -> Subject:
+    app, path = made
     upshift = Upshift(app, engine=engine or (), settings=settings)
 
     def settle() -> None:
         upshift.observation()  # which counts the records that still wait for others
-        for handler in logging.getLogger().handlers:
-            handler.flush()
+        upshift.logs.flush()
+        if settings.tracing.tracing:
+            sleep(2 * SPAN_DELAY)  # which takes no processor time; the thread that makes spans does
 
     return Subject(app, path, settle)
 
@@ -119,6 +155,19 @@ def everything_on(file: Path) -> Settings:
         logs=LogSettings(log_format="json", log_file=str(file)),
         tracing=TracingSettings(tracing=True, trace_sample_rate=0.05),
     )
+
+
+def send_spans_nowhere(folder: Path) -> None:
+    """Install `NoExporter` where OpenTelemetry's variables find it, and have spans made soon."""
+    package = folder / "nowhere-1.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: nowhere\nVersion: 1\n")
+    (package / "entry_points.txt").write_text(
+        "[opentelemetry_traces_exporter]\nnowhere = observed_apps:NoExporter\n"
+    )
+    sys.path.append(str(folder))
+    os.environ["OTEL_TRACES_EXPORTER"] = "nowhere"
+    os.environ["OTEL_BSP_SCHEDULE_DELAY"] = str(int(SPAN_DELAY * 1e3))
 
 
 def prometheus_fastapi_instrumentator() -> Subject:
