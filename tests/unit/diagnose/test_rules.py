@@ -65,14 +65,6 @@ class TestRepeatedStatement:
     def test_fewer_repetitions_than_the_setting_are_none(self):
         assert found(record(lazy(), lazy())) == []
 
-    def test_children_of_an_n_plus_one_are_one_though_each_was_loaded_alone(self):
-        orders = [lazy("User.profile", "Profile", cohort=1) for _ in range(5)]
-        photos = [lazy("Profile.photo", "Photo", cohort=10 + i, site=THERE) for i in range(5)]
-
-        titles = [finding.title for finding in found(record(*orders, *photos))]
-
-        assert [title.split(":")[0] for title in titles] == ["N+1 on User.profile", "N+1 on Profile.photo"]
-
     def test_one_cohort_read_on_two_lines_is_one_cause(self):
         (finding,) = found(record(*[lazy() for _ in range(5)], *[lazy(site=THERE) for _ in range(3)]))
 

@@ -12,9 +12,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from itertools import islice
 from math import ceil
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from upshift.diagnose.eager_loading import EagerLoad, LoadPaths
 from upshift.diagnose.finding import Finding, Severity
 from upshift.sql import SCHEDULE, Digests, normalise
 
@@ -26,6 +29,11 @@ if TYPE_CHECKING:
 
 CODE = "UP101"
 
+MAX_QUERIES = 3
+"""Queries that a fix names, and lines of each."""
+
+_ALONE = 2  # the length of a path that begins with the query's own objects
+
 
 @dataclass(slots=True)
 class _Repetition:
@@ -35,6 +43,7 @@ class _Repetition:
     lazy_load: LazyLoad | None
     routes: set[str] = field(default_factory=set)
     other_sites: set[CallSite] = field(default_factory=set)
+    eager_loads: dict[EagerLoad, None] = field(default_factory=dict)
     requests: int = 0
     most: int = 0
     most_seconds: float = 0.0
@@ -53,12 +62,14 @@ def find(observation: Observation) -> Iterator[Finding]:
     fewest = observation.settings.diagnose.repeated_statements
     causes: dict[tuple[str, CallSite], _Repetition] = {}
     for record in observation.records:
+        paths = LoadPaths(record)
         for (name, site), statements, others in (*_lazy_loads(record), *_repeated_selects(record)):
             if len(statements) >= fewest:
                 first = statements[0]
                 cause = causes.setdefault((name, site), _Repetition(first.sql, first.lazy_load))
                 cause.add(record, statements)
                 cause.other_sites |= others
+                cause.eager_loads |= dict.fromkeys(paths.eager_loads(statements))
     for (_, site), cause in causes.items():
         yield _finding(site, cause)
 
@@ -91,12 +102,19 @@ def _lazy_loads(record: Record) -> Iterable[_Group]:
 
     guilty = {key for key, statements in groups.items() if has_siblings(statements)}
     while True:
-        targets = {each.lazy_load.target for key in guilty for each in groups[key] if each.lazy_load}
-        more = {key for key in groups if key not in guilty and key[0].partition(".")[0] in targets}
+        names = {name for name, _ in guilty}
+        more = {key for key in groups if key not in guilty and not names.isdisjoint(_before(groups[key]))}
         if not more:
             break
         guilty |= more
     return [(key, groups[key], others[key]) for key in groups if key in guilty]
+
+
+def _before(statements: list[Statement]) -> set[str]:
+    """Name the relationships through which the objects were loaded whose relationship was read."""
+    paths = (each.lazy_load.path for each in statements if each.lazy_load is not None)
+    hops = (path[-3] for path in paths if len(path) > _ALONE)
+    return {f"{hop.parent.class_.__name__}.{hop.key}" for hop in hops}
 
 
 def _repeated_selects(record: Record) -> Iterable[_Group]:
@@ -116,6 +134,22 @@ def _repeated_selects(record: Record) -> Iterable[_Group]:
     return [(key, statements, set()) for key, statements in by_digest.items()]
 
 
+def _written(cause: _Repetition, lazy_load: LazyLoad) -> list[str]:
+    """Return what to write, and as a comment where."""
+    places: dict[str, list[CallSite]] = {}
+    for load in cause.eager_loads:
+        places.setdefault(load.code, []).extend([load.site] if load.site else [])
+    if not places:  # of objects that no query loaded
+        model = lazy_load.relationship.partition(".")[0]
+        return [EagerLoad(model, f"selectinload({lazy_load.relationship})").code]
+    return [_with_places(code, sites) for code, sites in islice(places.items(), MAX_QUERIES)]
+
+
+def _with_places(code: str, sites: list[CallSite]) -> str:
+    named = sorted({f"{'/'.join(PurePath(each.file).parts[-2:])}:{each.line}" for each in sites})
+    return f"{code}  # at {', '.join(named[:MAX_QUERIES])}" if named else code
+
+
 def _finding(site: CallSite, cause: _Repetition) -> Finding:
     lazy_load = cause.lazy_load
     milliseconds = cause.most_seconds * 1e3
@@ -125,10 +159,9 @@ def _finding(site: CallSite, cause: _Repetition) -> Finding:
         title = f"the same SELECT {cause.most} times in one request"
         fix = ("load the rows with one statement before the loop: select(…).where(Model.id.in_(ids))",)
     else:
-        model = lazy_load.relationship.partition(".")[0]
         title = f"N+1 on {lazy_load.relationship}: {cause.most} statements in one request"
         fix = (
-            f"select({model}).options(selectinload({lazy_load.relationship}))",
+            *_written(cause, lazy_load),
             "or Upshift(app, engine=engine, batching=True), or UPSHIFT_BATCHING=true",
         )
     times = "one request" if cause.requests == 1 else f"{cause.requests} requests"
