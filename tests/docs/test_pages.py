@@ -8,6 +8,7 @@ from pathlib import Path
 
 from upshift import errors
 from upshift.diagnose.catalogue import CATALOGUE
+from upshift.settings import Settings, explain_settings
 
 DOCS = Path(__file__).parents[2] / "docs"
 _LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)#]+)[^)]*\)")
@@ -44,3 +45,18 @@ def test_links_between_pages_lead_somewhere():
     ]
 
     assert broken == []
+
+
+def test_every_setting_has_its_row_with_variable_and_default():
+    page = (DOCS / "settings.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| (?:`([^`]+)`|none) \|", page, re.MULTILINE)
+
+    explained = [each for each in explain_settings(Settings(), {}) if each.name != "environment"]
+    assert rows == [(each.name, each.variable, each.value) for each in explained]
+
+
+def test_every_page_is_in_the_index():
+    index = (DOCS / "README.md").read_text("utf-8")
+    linked = {target for target in _LINK.findall(index) if "/" not in target}
+
+    assert linked == {page.name for page in DOCS.glob("*.md")} - {"README.md"}
