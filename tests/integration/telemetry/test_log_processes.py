@@ -143,6 +143,19 @@ logs = start(log_file=sys.argv[1])
     assert [each["message"] for each in lines_of(path)] == ["the end"]
 
 
+def test_what_was_logged_is_written_though_logging_was_configured_anew(tmp_path):
+    path = tmp_path / "shop.log"
+    script = """
+import logging.config
+logs = start(log_file=sys.argv[1])
+logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
+log.error("help")
+"""
+    finished(run(script, path, stderr=subprocess.PIPE))
+
+    assert [each["message"] for each in lines_of(path)] == ["help"]
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_worker_of_multiprocessing_writes_what_it_logged(tmp_path, method):
     path, script = tmp_path / "shop.log", tmp_path / "pool.py"

@@ -26,6 +26,9 @@ LINGER_SECONDS = 0.02
 RETRY_SECONDS = 1.0
 """How long to wait after a fault."""
 
+GRACE_SECONDS = 0.1
+"""How long to wait, beyond the deadline, for the thread to notice that it is to end."""
+
 EXIT_SECONDS = 2.0
 """How long lines may take to be written when the process ends."""
 
@@ -73,20 +76,21 @@ class Writer:
 
     def write(self, lines: bytes) -> None:
         """Take lines, each with its newline, to be written soon."""
+        size = len(lines)
         with self._lock:
-            if self._closed or self._size + len(lines) > MAX_WAITING_BYTES:
-                self.dropped += lines.count(b"\n")
+            if self._closed or self._size + size > MAX_WAITING_BYTES:
+                self._drop(lines)
                 return
-            self._size += len(lines)
+            self._size += size  # no call within: a signal handler that logs would come in between
             self._waiting.put(lines)
             if self._thread is None:
                 self._start()
 
     def flush(self, deadline_seconds: float) -> bool:
         """Wait until all lines taken before this call are written; False where that takes too long."""
-        if not self._size:
-            return True
-        if self._thread is None:  # no thread can be had, as at the very end of a process
+        if self._closed:
+            return not self._size
+        if self._thread is None:  # nothing was written yet, or no thread can be had, as at the very end
             return self._write_here()
         mark = threading.Event()
         self._waiting.put(mark)
@@ -102,12 +106,12 @@ class Writer:
                 return done
             self._closed = True
             thread = self._thread
-        if thread is not None:
-            self._waiting.put(None)
-            self._hurry.set()
-            thread.join(max(0.0, deadline_seconds - (monotonic() - started)) + RETRY_SECONDS)
-        if thread is None or not thread.is_alive():
+        if thread is None:
             self._sink.close()
+            return done
+        self._waiting.put(None)
+        self._hurry.set()
+        thread.join(max(GRACE_SECONDS, deadline_seconds - (monotonic() - started)))
         return done
 
     def after_fork(self) -> None:
@@ -115,13 +119,19 @@ class Writer:
         self._begin()
         self._sink.after_fork()
 
+    def _drop(self, lines: bytes, start: int = 0) -> None:
+        dropped = lines.count(b"\n", start)
+        with self._lock:
+            self.dropped += dropped
+
     def _start(self) -> None:
-        thread = threading.Thread(target=self._run, name="upshift-log", daemon=True)
+        # Set before it starts, which takes a while: a signal handler that logs must not start another.
+        self._thread = threading.Thread(target=self._run, name="upshift-log", daemon=True)
         try:
-            thread.start()
+            self._thread.start()
         except RuntimeError:
-            return  # the system gives no thread now; the next line asks again
-        self._thread = thread
+            self._thread = None  # the system gives no thread now; the next line asks again
+            return
         if multiprocessing.parent_process() is not None:
             # Such a process may end without calling what is registered with `atexit`.
             Finalize(self, _flush, args=(weakref.ref(self),), exitpriority=0)
@@ -132,6 +142,7 @@ class Writer:
             self._hurry.wait(LINGER_SECONDS)
             self._hurry.clear()
             if not self._write_batch(first):
+                self._sink.close()
                 return
 
     def _write_here(self) -> bool:
@@ -162,11 +173,12 @@ class Writer:
             except Exception as fault:  # noqa: BLE001 - whatever it is, the next lines want to be written
                 self._count(fault)
                 if self._closed or not patiently:
-                    self.dropped += data.count(b"\n", start)
+                    self._drop(data, start)
                     break
                 self._hurry.wait(RETRY_SECONDS)
+        size = len(data)
         with self._lock:
-            self._size -= len(data)
+            self._size -= size
         if start == len(data) and self.dropped > self._told:
             self._tell_dropped()
 
@@ -179,8 +191,8 @@ class Writer:
         try:
             while start < len(line):
                 start = self._sink.write(line, start)
-        except OSError:
-            return  # there will be another time
+        except Exception:  # noqa: BLE001 - whatever it is, there will be another time
+            return
         self._told = dropped
 
     def _count(self, fault: Exception) -> None:

@@ -126,6 +126,15 @@ def test_a_file_moved_by_others_is_made_anew(path, sink):
     assert contents(path) == {"shop.log": b"2\n", "moved": b"1\n"}
 
 
+def test_a_file_moved_and_replaced_by_others_is_left_for_the_new_one(path, sink):
+    ours = sink()
+    write(ours, b"1\n")
+    path.rename(path.with_name("moved"))
+    path.touch(0o640)
+    write(ours, b"2\n")
+    assert contents(path) == {"shop.log": b"2\n", "moved": b"1\n"}
+
+
 def test_a_file_removed_by_others_is_made_anew(path, sink):
     ours = sink()
     write(ours, b"1\n")

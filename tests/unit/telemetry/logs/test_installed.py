@@ -344,6 +344,16 @@ def test_a_file_that_cannot_be_written_is_told_on_standard_error_and_counted(sta
     assert [each["message"] for each in lines_of(tmp_path / "missing" / "shop.log")] == ["hello"]
 
 
+def test_a_process_that_ends_does_not_wait_twice_for_who_does_not_read(start, monkeypatch):
+    logs = start()
+    handler = next(each for each in logging.root.handlers if isinstance(each, LogHandler))
+    logs._end()
+    assert handler.patience_seconds > 0
+    monkeypatch.setattr(logs, "flush", lambda: False)
+    logs._end()
+    assert handler.patience_seconds == 0
+
+
 def test_closing_twice_does_nothing_more(start):
     logs = start()
     assert logs.close()

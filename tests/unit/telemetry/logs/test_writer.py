@@ -260,6 +260,22 @@ def test_a_signal_handler_may_log_while_its_thread_logs(writer):
     assert sink.written.count(b"signal\n") > 0
 
 
+def test_a_signal_handler_that_logs_while_the_thread_starts_starts_no_other(writer, monkeypatch):
+    ours = writer(Memory())
+    start, started = threading.Thread.start, []
+
+    def interrupted(thread):
+        started.append(thread)
+        if len(started) < 3:
+            ours.write(b"signal\n")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    ours.write(b"line\n")
+    assert ours.flush(5)
+    assert len(started) == 1
+
+
 def in_child(work):
     """Run `work` in a forked child, and fail where it failed."""
     with warnings.catch_warnings():
