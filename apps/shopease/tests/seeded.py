@@ -49,12 +49,17 @@ def _span(tree: ast.AST, function: str) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class NPlusOne:
-    """A relationship read on each of many rows, loaded by one statement each time."""
+    """A relationship read on each of many rows, loaded by one statement each time.
+
+    `cure` is how the query that it begins with would load it at once, at each of `queries`.
+    """
 
     code: ClassVar[str] = "UP101"
     relationship: str
     site: Site
     routes: tuple[str, ...]
+    cure: str
+    queries: tuple[Site, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,8 @@ SOLD_ORDER = Site("reporting.py", "is_sale", "item.order.status")
 NEWEST_PRODUCTS = Site("routers/products.py", "list_products", "session.scalars(newest)")
 CATEGORY_PRODUCTS = Site("routers/categories.py", "list_category", "session.scalars(offers)")
 USER_ORDERS = Site("routers/users.py", "list_orders", "session.scalars(newest)")
+ONE_PRODUCT = Site("routers/products.py", "get_product", "session.get(")
+ONE_SELLER = Site("routers/sellers.py", "get_dashboard", "session.get(")
 SELLER_PRODUCTS = Site("reporting.py", "dashboard", "seller.products")
 
 DETAIL, ORDERS, DASHBOARD = (
@@ -98,15 +105,62 @@ DETAIL, ORDERS, DASHBOARD = (
     "/sellers/{seller_id}/dashboard",
 )
 
+OF_CARDS = "select(Product).options({})"
+OF_DETAIL = "session.get(Product, …, options=[selectinload(Product.reviews){}])"
+OF_ORDERS = "select(Order).options(selectinload(Order.items){})"
+OF_DASHBOARD = "session.get(Seller, …, options=[selectinload(Seller.products){}])"
+
 N_PLUS_ONES = (
-    NPlusOne("Product.seller", CARD_SELLER, CARD_ROUTES),
-    NPlusOne("Product.reviews", RATING, CARD_ROUTES),
-    NPlusOne("Review.author", REVIEW_AUTHOR, (DETAIL,)),
-    NPlusOne("User.reviews", AUTHOR_REVIEWS, (DETAIL,)),
-    NPlusOne("Order.items", ORDER_TOTAL, (ORDERS,)),
-    NPlusOne("OrderItem.product", ORDERED_PRODUCT, (ORDERS,)),
-    NPlusOne("Product.order_items", PRODUCT_SALES, (DASHBOARD,)),
-    NPlusOne("OrderItem.order", SOLD_ORDER, (DASHBOARD,)),
+    NPlusOne(
+        "Product.seller",
+        CARD_SELLER,
+        CARD_ROUTES,
+        OF_CARDS.format("selectinload(Product.seller)"),
+        (CATEGORY_PRODUCTS, NEWEST_PRODUCTS),
+    ),
+    NPlusOne(
+        "Product.reviews",
+        RATING,
+        CARD_ROUTES,
+        OF_CARDS.format("selectinload(Product.reviews)"),
+        (CATEGORY_PRODUCTS, NEWEST_PRODUCTS),
+    ),
+    NPlusOne(
+        "Review.author",
+        REVIEW_AUTHOR,
+        (DETAIL,),
+        OF_DETAIL.format(".selectinload(Review.author)"),
+        (ONE_PRODUCT,),
+    ),
+    NPlusOne(
+        "User.reviews",
+        AUTHOR_REVIEWS,
+        (DETAIL,),
+        OF_DETAIL.format(".selectinload(Review.author).selectinload(User.reviews)"),
+        (ONE_PRODUCT,),
+    ),
+    NPlusOne("Order.items", ORDER_TOTAL, (ORDERS,), OF_ORDERS.format(""), (USER_ORDERS,)),
+    NPlusOne(
+        "OrderItem.product",
+        ORDERED_PRODUCT,
+        (ORDERS,),
+        OF_ORDERS.format(".selectinload(OrderItem.product)"),
+        (USER_ORDERS,),
+    ),
+    NPlusOne(
+        "Product.order_items",
+        PRODUCT_SALES,
+        (DASHBOARD,),
+        OF_DASHBOARD.format(".selectinload(Product.order_items)"),
+        (ONE_SELLER,),
+    ),
+    NPlusOne(
+        "OrderItem.order",
+        SOLD_ORDER,
+        (DASHBOARD,),
+        OF_DASHBOARD.format(".selectinload(Product.order_items).selectinload(OrderItem.order)"),
+        (ONE_SELLER,),
+    ),
 )
 
 MISSING_INDEXES = (

@@ -71,6 +71,18 @@ def test_every_n_plus_one_is_reported_once(findings):
     assert len(_of(findings, "UP101")) == len(N_PLUS_ONES)
 
 
+@pytest.mark.parametrize("seeded", N_PLUS_ONES, ids=lambda each: each.relationship)
+def test_the_cure_of_an_n_plus_one_is_told_for_the_query_that_needs_it(findings, seeded):
+    (fix,) = (
+        each["fix"][0]
+        for each in _of(findings, "UP101")
+        if each["data"]["relationship"] == seeded.relationship
+    )
+
+    places = ", ".join(f"{site.file}:{site.line}" for site in seeded.queries)
+    assert fix == f"{seeded.cure}  # at {places}"
+
+
 def _answers(finding: dict[str, Any], missing: MissingIndex) -> bool:
     """An index that begins with the missing columns answers, whatever the planner likes after them."""
     columns = [column["name"] for column in finding["data"]["columns"]]
