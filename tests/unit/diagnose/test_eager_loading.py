@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import ForeignKey, create_engine, select
+from sqlalchemy import inspect as mapper_of
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -25,7 +26,8 @@ from sqlalchemy.orm import (
 from sqlalchemy.pool import StaticPool
 
 from upshift.diagnose import Observation, diagnose
-from upshift.record import Record
+from upshift.diagnose.eager_loading import EagerLoad, LoadPaths
+from upshift.record import CallSite, LazyLoad, Record, Statement
 from upshift.settings import Settings
 from upshift.sql import Capture
 
@@ -283,3 +285,36 @@ def test_a_relationship_that_leads_back_to_itself_is_followed_once(engine):
     _, _, found = observe(engine, round_trip)
 
     assert all(finding.fix[0].count("Employee.orders") <= 1 for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("condition", "is_get"),
+    [
+        ("shop.id = %(pk_1)s::INTEGER", True),
+        ("shop.id = :pk_1", True),
+        ("shop.id = %(id_1)s::INTEGER", False),
+        ("shop.id = :id_1", False),
+        ("shop.id = $1::INTEGER", True),
+        ("shop.id = $1::TIMESTAMP WITHOUT TIME ZONE", True),
+        ("shop.id = ?", True),
+        ("shop.id = %s", True),
+        ("shop.id = ? AND shop.closed = ?", False),
+        ("shop.id > ?", False),
+        ("shop.id = ?\n LIMIT ? OFFSET ?", False),
+    ],
+)
+def test_a_get_is_told_from_a_select_by_key_in_every_style_of_parameters(condition, is_get):
+    record = Record("GET", "/", 0.0)
+    line = place(one_shop, "session.get")
+    query = Statement(
+        f"SELECT shop.id \nFROM shop \nWHERE {condition}", 0.0, CallSite(__file__, line, "one_shop")
+    )
+    lazy = Statement("SELECT …", 0.0)
+    path = (mapper_of(Shop), Shop.staff.property)
+    lazy.lazy_load = LazyLoad("Shop.staff", "Employee", 1, path)
+    record.add(query)
+    record.add(lazy)
+
+    (load,) = LoadPaths(record).eager_loads([lazy])
+
+    assert load == EagerLoad("Shop", "selectinload(Shop.staff)", is_get, query.site)
