@@ -5,6 +5,7 @@ import fcntl
 import os
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -211,6 +212,21 @@ def test_a_file_that_cannot_be_moved_aside_grows_on_after_one_fault(path, sink, 
             ours.write(b"next\n", 0)
         write(ours, b"next\n", b"last\n")
     assert contents(path) == {"shop.log": b"123456789\nnext\nlast\n"}
+
+
+def test_two_who_find_the_file_large_at_once_move_it_aside_once(path, sink):
+    both = [sink(rotate_bytes=10), sink(rotate_bytes=10)]
+    write(both[0], b"123456789\n")
+    with path.with_name("shop.log.lock").open("w") as lock, ThreadPoolExecutor() as pool:
+        path.with_name("shop.log.lock").chmod(0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        writing = [pool.submit(write, each, b"x\n") for each in both]
+        while any(each._lock is None for each in both):
+            time.sleep(0.001)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        for each in writing:
+            each.result(10)
+    assert contents(path) == {"shop.log": b"x\nx\n", "shop.log.1": b"123456789\n"}
 
 
 def test_moving_aside_is_tried_again_later(path, sink, monkeypatch):
