@@ -51,6 +51,25 @@ def interruptible() -> Iterator[None]:
         telling.close()
 
 
+@contextlib.contextmanager
+def finishing(what: str) -> Iterator[None]:
+    """Let a block that cleans up end in spite of a further Ctrl-C; after that one it can be interrupted.
+
+    Args:
+        what: what the block does, for who presses it.
+    """
+
+    def warn(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        sys.stderr.write(f"upshift: {what}; a further Ctrl-C leaves them\n")
+
+    before = signal.signal(signal.SIGINT, warn)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _hear(signals: socket.socket) -> None:
     with signals:
         while number := signals.recv(1):

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import sqlite3
 import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, make_url, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from upshift.errors import DatabaseUnavailableError
+from upshift.cli.interruption import finishing
+from upshift.errors import DatabaseUnavailableError, SettingsError
+from upshift.sql.explain import first_line
 from upshift.testing.servers import postgres
 
 if TYPE_CHECKING:
@@ -53,6 +56,7 @@ def open_databases(*, sqlite: bool) -> Iterator[Databases]:
     embedded PostgreSQL.
 
     Raises:
+        SettingsError: `DATABASE_URL` is no URL.
         DatabaseUnavailableError: the server of `DATABASE_URL` refuses, or lets no database be created.
         ServerUnavailableError: no embedded PostgreSQL is to be had.
     """
@@ -60,7 +64,7 @@ def open_databases(*, sqlite: bool) -> Iterator[Databases]:
         if sqlite:
             yield _sqlite(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="upshift-demo-"))))
         elif os.environ.get("DATABASE_URL"):
-            yield stack.enter_context(_on_server(make_url(os.environ["DATABASE_URL"]), (), "DATABASE_URL"))
+            yield stack.enter_context(_on_server(_given(os.environ["DATABASE_URL"]), (), "DATABASE_URL"))
         else:
             server = stack.enter_context(postgres(settings=SERVER_SETTINGS))
             yield stack.enter_context(
@@ -79,6 +83,15 @@ def _sqlite(folder: Path) -> Databases:
     )
 
 
+def _given(url: str) -> URL:
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError) as error:  # the latter where the port is no number
+        raise SettingsError(
+            "DATABASE_URL cannot be read; it looks like postgresql://user:password@host/database"
+        ) from error
+
+
 @contextmanager
 def _on_server(url: URL, processes: tuple[int, ...], label: str) -> Iterator[Databases]:
     if url.get_backend_name() != "postgresql":
@@ -86,34 +99,40 @@ def _on_server(url: URL, processes: tuple[int, ...], label: str) -> Iterator[Dat
             f"DATABASE_URL is of {url.get_backend_name()}; the demo wants PostgreSQL, or --sqlite"
         )
     url = url.set(drivername="postgresql+psycopg")
-    names = (f"upshift_demo_{os.getpid()}_before", f"upshift_demo_{os.getpid()}_after")
+    mark = secrets.token_hex(4)  # nobody has databases of these names, so they can be dropped blindly
+    names = (f"upshift_demo_{mark}_before", f"upshift_demo_{mark}_after")
     before, after = (url.set(database=name).render_as_string(hide_password=False) for name in names)
     engine = create_engine(url, isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 10})
 
-    def run(statement: str) -> None:
+    def run(statement: str) -> Any:  # noqa: ANN401 - a value of the database's
         with engine.connect() as connection:
-            connection.execute(text(statement))
+            result = connection.execute(text(statement))
+            return result.scalar() if result.returns_rows else None
 
     def copy() -> None:
         run(f"CREATE DATABASE {names[1]} TEMPLATE {names[0]} STRATEGY FILE_COPY")
 
+    with _explained(url):
+        version = run("SHOW server_version")
     try:
-        with engine.connect() as connection:
-            version = connection.exec_driver_sql("SHOW server_version").scalar_one()
-        run(f"CREATE DATABASE {names[0]}")
-    except SQLAlchemyError as error:
-        engine.dispose()
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise DatabaseUnavailableError(
-            f"the demo cannot create a database on {url.render_as_string()}: {reason}"
-        ) from error
-    try:
+        with _explained(url):
+            run(f"CREATE DATABASE {names[0]}")
         yield Databases(before, after, copy, processes, f"{label}, PostgreSQL {version.split()[0]}")
     finally:
-        for name in names:
-            try:
-                run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-            except SQLAlchemyError:
-                # The server may be gone by now; with an embedded one, so are its databases.
-                continue
+        with finishing(f"removing the databases {' and '.join(names)}"):
+            for name in names:
+                with suppress(
+                    SQLAlchemyError
+                ):  # the server may be gone by now; an embedded one takes its own
+                    run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         engine.dispose()
+
+
+@contextmanager
+def _explained(url: URL) -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise DatabaseUnavailableError(
+            f"the demo cannot create a database on {url.render_as_string()}: {first_line(error)}"
+        ) from error
