@@ -16,13 +16,14 @@ from upshift.application import Upshift
 from upshift.cli.advice import advise_on
 from upshift.cli.boot import check_databases, find_engines, load_application
 from upshift.cli.interruption import interruptible
+from upshift.cli.progress import ProgressLine
 from upshift.diagnose import Driving, Report, Severity, diagnose, lifespan, survey
 from upshift.diagnose.formats import FORMATS
 from upshift.errors import UpshiftError
 from upshift.settings import RecordSettings, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy.engine import Engine
     from starlette.types import ASGIApp
@@ -96,11 +97,16 @@ def find(
         samples=samples,
         answer_seconds=timeout,
     )
-    with interruptible():
+    with interruptible(), ProgressLine() as progress:
         app = load_application(target, app_dir)
         check_databases(engines := find_engines())
-        observation, driven = asyncio.run(_observe(app, engines, _settings(target), driving))
-        advice, notes = advise_on(observation.statements, find_engines(), try_on_database=try_on_database)
+        observation, driven = asyncio.run(_observe(app, engines, _settings(target), driving, progress.show))
+        advice, notes = advise_on(
+            observation.statements,
+            find_engines(),
+            try_on_database=try_on_database,
+            on_progress=progress.show,
+        )
     findings = diagnose(replace(observation, advice=advice))
     report = Report(
         findings=findings,
@@ -137,7 +143,11 @@ class _Threads(ThreadPoolExecutor):
 
 
 async def _observe(
-    app: ASGIApp, checked: tuple[Engine, ...], settings: Settings, driving: Driving
+    app: ASGIApp,
+    checked: tuple[Engine, ...],
+    settings: Settings,
+    driving: Driving,
+    on_progress: Callable[[str], None],
 ) -> tuple[Observation, Survey]:
     asyncio.get_running_loop().set_default_executor(_Threads())
     async with lifespan(app):
@@ -145,17 +155,12 @@ async def _observe(
             engines = find_engines()
             check_databases(set(engines) - set(checked))
             observed = Upshift(app, engine=engines, settings=settings)
-            driven = await survey(app, observed, driving, on_progress=_show_progress)
+            driven = await survey(app, observed, driving, on_progress=on_progress)
             observation = observed.observation()
             observed.close()
             if set(find_engines()) <= set(engines):
                 return observation, driven
             checked = engines  # the application made an engine on the way: once more, with that one observed
-
-
-def _show_progress(request: str) -> None:
-    if sys.stderr.isatty():
-        click.echo(f"\r\x1b[K{request[:100]}", err=True, nl=False)
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from upshift.cli import INTERRUPTED
+from upshift.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
     from upshift.load import Plan, Progress, Report, Request
@@ -68,8 +69,10 @@ def load(url: str, output: str, **options: Any) -> None:  # noqa: ANN401 - click
     from upshift.load import Interrupted, run
 
     try:
-        watch = _show_progress if sys.stderr.isatty() else None
-        report = run(url, _plan(options), _requests(options), watch=watch)
+        with ProgressLine() as progress:
+            report = run(
+                url, _plan(options), _requests(options), watch=lambda now: progress.show(_so_far(now))
+            )
     except Interrupted as interrupted:
         _show(interrupted.report, output)
         sys.exit(INTERRUPTED)
@@ -100,14 +103,12 @@ def _requests(options: dict[str, Any]) -> list[Request]:
     return [Request(method.upper(), path, headers, body) for path in options["paths"] or [""]]
 
 
-def _show_progress(progress: Progress) -> None:
+def _so_far(progress: Progress) -> str:
     failed = f", {progress.failed:,} failed" if progress.failed else ""
-    click.echo(f"\r{progress.seconds:.0f} s: {progress.completed:,} answered{failed} ", nl=False, err=True)
+    return f"{progress.seconds:.0f} s: {progress.completed:,} answered{failed}"
 
 
 def _show(report: Report, output: str) -> None:
-    if sys.stderr.isatty():
-        click.echo("\r\033[K", nl=False, err=True)
     if output == "json":
         click.echo(json.dumps(report.to_dict(), indent=2))
     else:

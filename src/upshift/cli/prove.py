@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from upshift.cli.progress import ProgressLine
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -65,22 +67,19 @@ def prove(
     from upshift.load import Request
     from upshift.prove import Design, Scenario, Variant, Verdict, compare
 
-    comparison = compare(
-        Variant.parse("base", base),
-        Variant.parse("head", head),
-        [Scenario(path, [Request(path=path)]) for path in paths],
-        Design(**design),
-        on_progress=_show_progress if sys.stderr.isatty() else None,
-    )
+    with ProgressLine() as progress:
+        comparison = compare(
+            Variant.parse("base", base),
+            Variant.parse("head", head),
+            [Scenario(path, [Request(path=path)]) for path in paths],
+            Design(**design),
+            on_progress=lambda done, total, what: progress.show(f"{done}/{total} {what}"),
+        )
     _show(comparison, output)
     if comparison.verdict is Verdict.VOID:
         sys.exit(_VOID)
     if comparison.verdict == fail_on:
         sys.exit(_SLOWER)
-
-
-def _show_progress(done: int, total: int, message: str) -> None:
-    click.echo(f"\r\033[K{done}/{total} {message}" if done < total else "\r\033[K", nl=False, err=True)
 
 
 def _show(comparison: Comparison, output: str) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,10 @@ from rich.console import Console
 from upshift.cli.demo.databases import open_databases
 from upshift.cli.demo.manifest import default_folder, read_manifest
 from upshift.cli.demo.observer import observe
-from upshift.cli.demo.page import write_page
+from upshift.cli.demo.page import check_place, write_page
 from upshift.cli.demo.progress import Progress
 from upshift.cli.demo.result import Result, changed_paths
+from upshift.cli.demo.serving import keep_serving
 from upshift.cli.demo.terminal import show_findings, show_result
 from upshift.errors import ApplicationLoadError, IndexAdviceError, ProofError
 from upshift.load import Request
@@ -60,20 +62,27 @@ def demo(folder: Path | None, sqlite: bool, pairs: int, report: Path, leave: boo
     """Find, fix and prove on a real application: start a database, load it, observe, repair, compare."""
     started = time.monotonic()
     manifest = read_manifest(folder or default_folder())
+    check_place(report)
     console = Console(highlight=False)
-    progress = Progress(console, STEPS)
-    with open_databases(sqlite=sqlite) as databases:
+    with Progress(console, STEPS) as progress, ExitStack() as stack:
+        progress.begin("starting a database")
+        databases = stack.enter_context(open_databases(sqlite=sqlite))
         progress.done(f"{databases.label} is up")
+        progress.begin(f"loading {manifest.name}'s data")
         _fill(manifest, databases)
         progress.done(f"{manifest.name}'s data is loaded")
+        progress.begin(f"observing {manifest.name} under load")
         before = observe(manifest, databases.before, fixed=False, advise=True)
         progress.done(f"observed {manifest.name} under load")
         show_findings(console, before)
-        indexes = _build(databases, before)
+        progress.begin("building the indexes on a copy of the database")
+        indexes = _build(databases, before, progress)
         progress.done(f"built {len(indexes)} verified indexes on a copy of the database")
+        progress.begin("asking for all answers with batching and compression on")
         after = observe(manifest, databases.after, fixed=True)
         _check_unchanged(before, after)
         progress.done(f"all {len(before.bodies)} answers are unchanged with batching and compression on")
+        progress.begin("comparing fresh processes of the application as it is and with the fixes")
         comparison = _prove(manifest, databases, pairs, progress)
         progress.done("proved by interleaved comparison of fresh processes")
         result = Result(
@@ -86,6 +95,7 @@ def demo(folder: Path | None, sqlite: bool, pairs: int, report: Path, leave: boo
             seconds=time.monotonic() - started,
         )
         show_result(console, result)
+        progress.begin("writing the report")
         write_page(report, result)
         progress.done(f"report written to {report}")
         if sys.stdout.isatty() and not leave:
@@ -108,14 +118,15 @@ def _fill(manifest: Manifest, databases: Databases) -> None:
         raise ApplicationLoadError(f"{manifest.name}'s data could not be loaded: {lines[-1]}")
 
 
-def _build(databases: Databases, before: Seen) -> tuple[str, ...]:
+def _build(databases: Databases, before: Seen, progress: Progress) -> tuple[str, ...]:
     databases.copy()
     indexes = [IndexAdvice.from_dict(each).index for each in before.advice]
     engine = engine_for(databases.after)
     try:
-        failed = [each for each in apply_indexes(engine, indexes) if each.did == "failed"]
+        outcomes = apply_indexes(engine, indexes, on_progress=progress.part)
     finally:
         engine.dispose()
+    failed = [each for each in outcomes if each.did == "failed"]
     if failed:
         raise IndexAdviceError(f"{failed[0].name} could not be built: {failed[0].reason}")
     return tuple(each.create_sql for each in indexes)
@@ -145,7 +156,13 @@ def _prove(manifest: Manifest, databases: Databases, pairs: int, progress: Progr
         connections=2,
         count_cpu_of=databases.processes,
     )
-    return compare(base, head, scenarios, design, on_progress=progress.part)
+    return compare(
+        base,
+        head,
+        scenarios,
+        design,
+        on_progress=lambda done, total, what: progress.part(f"{done}/{total} {what}"),
+    )
 
 
 def _plain(manifest: Manifest) -> tuple[str, ...]:
@@ -163,14 +180,10 @@ def _fixed(manifest: Manifest, port: str) -> tuple[str, ...]:
 
 
 def _keep_serving(manifest: Manifest, databases: Databases, console: Console) -> None:
-    port = 8000
-    path = manifest.endpoint[0].paths[0]
-    console.print(
-        f"\n{manifest.name} is served with the fixes on http://127.0.0.1:{port}{path}  (Ctrl-C ends)"
+    def tell(url: str) -> None:
+        path = manifest.endpoint[0].paths[0]
+        console.print(f"\n{manifest.name} is served with the fixes on {url}{path}  (Ctrl-C ends)")
+
+    keep_serving(
+        lambda port: _fixed(manifest, str(port)), {manifest.database_url_variable: databases.after}, tell
     )
-    environment = {**os.environ, manifest.database_url_variable: databases.after}
-    with subprocess.Popen(_fixed(manifest, str(port)), env=environment) as server:  # noqa: S603 - our own command
-        try:
-            server.wait()
-        except KeyboardInterrupt:
-            server.terminate()

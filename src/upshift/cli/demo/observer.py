@@ -27,6 +27,7 @@ from upshift.application import Upshift
 from upshift.cli.advice import advise_on
 from upshift.cli.boot import find_engines, load_application
 from upshift.cli.demo.manifest import Manifest  # noqa: TC001 - msgspec reads it
+from upshift.cli.progress import ProgressLine
 from upshift.diagnose import Finding, diagnose, get
 from upshift.errors import ApplicationLoadError
 from upshift.load import ClosedPlan, Request, run
@@ -126,20 +127,22 @@ def main() -> None:
     )
     observed = Upshift(app, engine=engines, settings=settings)
     paths = [path for endpoint in job.manifest.endpoint for path in endpoint.paths]
-    _load(observed, paths, ROUNDS_TO_LEARN if job.fixed else 1)
+    progress = ProgressLine(sys.stdout)
+    _load(observed, paths * (ROUNDS_TO_LEARN if job.fixed else 1), progress)
     observation = observed.observation()
     counts = _counts(job.manifest, observation.records)
     advice: tuple[IndexAdvice, ...] = ()
     if job.advise:
-        advice, _ = advise_on(observation.statements, engines)
+        advice, _ = advise_on(observation.statements, engines, on_progress=progress.show)
         observation = replace(observation, advice=advice)
     bodies = asyncio.run(_bodies(observed, paths))
+    progress.clear()
     seen = Seen(diagnose(observation), tuple(each.to_dict() for each in advice), counts, bodies)
     Path(job.answer).write_bytes(msgspec.json.encode(seen))
 
 
-def _load(app: ASGIApp, paths: list[str], rounds: int) -> None:
-    """Serve the application over HTTP and send every request so many times."""
+def _load(app: ASGIApp, paths: list[str], progress: ProgressLine) -> None:
+    """Serve the application over HTTP and ask for the paths in turn."""
     import uvicorn
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -152,7 +155,10 @@ def _load(app: ASGIApp, paths: list[str], rounds: int) -> None:
                 time.sleep(0.01)
             requests = [Request("GET", path, {"accept-encoding": "gzip"}) for path in paths]
             report = run(
-                f"http://127.0.0.1:{port}", ClosedPlan(connections=2, count=rounds * len(paths)), requests
+                f"http://127.0.0.1:{port}",
+                ClosedPlan(connections=2, count=len(paths)),
+                requests,
+                watch=lambda now: progress.show(f"{now.completed} of {len(paths)} requests answered"),
             )
         finally:
             server.should_exit = True

@@ -35,6 +35,22 @@ article p { margin: .15rem 0; } pre { white-space: pre-wrap; font: 13px ui-monos
 """
 
 
+def check_place(file: Path) -> None:
+    """Make sure that the report can be written, before minutes are spent on what it is to say.
+
+    Raises:
+        UpshiftError: it cannot.
+    """
+    try:
+        is_new = not file.exists()
+        with file.open("ab"):
+            pass
+        if is_new:
+            file.unlink()
+    except OSError as error:
+        raise _unwritable(file, error) from error
+
+
 def write_page(file: Path, result: Result) -> None:
     """Write the report.
 
@@ -44,7 +60,11 @@ def write_page(file: Path, result: Result) -> None:
     try:
         file.write_text(_page(result), "utf-8")
     except OSError as error:
-        raise UpshiftError(f"the report cannot be written to {file}: {error.strerror}") from error
+        raise _unwritable(file, error) from error
+
+
+def _unwritable(file: Path, error: OSError) -> UpshiftError:
+    return UpshiftError(f"the report cannot be written to {file}: {error.strerror}")
 
 
 def _page(result: Result) -> str:
