@@ -22,6 +22,8 @@ from threading import Lock
 from time import time
 from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar, cast
 
+from upshift.record.fork import after_fork
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -358,6 +360,7 @@ class Metrics:
         self._families: dict[str, AnyFamily] = {}
         self._before: list[Callable[[], None]] = []
         self._lock = Lock()
+        after_fork(self._renew_locks)
 
     def counter(
         self, name: str, text: str, *, unit: str = "", labels: LabelBounds | None = None
@@ -430,6 +433,14 @@ class Metrics:
             for family in tuple(self._families.values())
             for labels, series in family.snapshot()
         )
+
+    def _renew_locks(self) -> None:
+        """In a forked child: the threads that may have held the locks are the parent's."""
+        self._lock = Lock()
+        for family in self._families.values():
+            family._lock = Lock()
+            for series in family.series.values():
+                series._lock = Lock()
 
     def _declare(self, make: Callable[[Declaration], F], declared: Declaration) -> F:
         with self._lock:

@@ -1,6 +1,8 @@
 """Counters, gauges and histograms: declared once, bounded, exact."""
 
+import faulthandler
 import math
+import os
 import sys
 from collections import Counter as Tally
 from itertools import accumulate
@@ -197,6 +199,24 @@ class TestCounting:
         finally:
             sys.setswitchinterval(interval)
         assert (list(orders.values), list(wait.values)) == ([80_000.0], [0.0, 80_000.0, 160_000.0])
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_forked_while_a_thread_counts_counts_on(metrics):
+    orders = metrics.counter("orders", "Orders", labels={"channel": 5})
+    wait = metrics.histogram("wait", "Wait", buckets=(1,))
+    orders.add(channel="web")
+    with metrics._lock, orders._lock, orders.labelled(channel="web")._lock, wait.labelled()._lock:
+        child = os.fork()
+        if child == 0:
+            faulthandler.dump_traceback_later(20, exit=True)
+            orders.add(channel="web")
+            orders.add(channel="phone")
+            wait.observe(2)
+            metrics.gauge("stock", "Stock")
+            counted = [list(each.values) for each in metrics.series()]
+            os._exit(counted != [[2.0], [1.0], [0.0, 1.0, 2.0], [0.0]])
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_an_observation_is_one_python_call_and_two_in_c(metrics):
