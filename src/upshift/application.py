@@ -126,6 +126,7 @@ class Upshift:
             service=settings.telemetry.service,
             current=self._current,
             slow_request_seconds=settings.slow_request_seconds,
+            route_of=self._templates.of,
         )
         self._spans = self._span_export(sync_engines) if settings.tracing.tracing else None
         self.propagation = Propagation(

@@ -1,6 +1,8 @@
 """The wiring: what `Upshift(app, engine=…)` puts in, and that `close()` takes it out."""
 
 import gzip
+import json
+import logging
 from contextlib import suppress
 from pathlib import Path
 
@@ -312,3 +314,98 @@ def test_connections_are_told_while_they_are_open(app):
     assert 'websocket_server_messages_total{direction="sent",http_route="/rooms/{room}"} 1.0' in page
     assert 'websocket_server_active_connections{http_route="/rooms/{room}"} 0.0' in after
     assert 'websocket_server_connection_duration_seconds_count{close_code="1000"' in after
+
+
+async def test_the_lines_of_a_request_carry_its_route_while_it_is_open(app, tmp_path):
+    @app.get("/orders/{order_id}")
+    def order(order_id: int):
+        upshift.bind(order=order_id)
+        logging.getLogger("shop").info("asked")
+
+    upshift = Upshift(app, log_format="json", log_file=str(tmp_path / "shop.log"))
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://shop") as client:
+        answer = await client.get("/orders/7")
+    upshift.close()
+    lines = map(json.loads, (tmp_path / "shop.log").read_text().splitlines())
+    asked, access = (line for line in lines if line["logger"] in {"shop", "upshift.access"})
+    assert (asked["message"], access["message"]) == ("asked", "GET /orders/7 200")
+    for line in (asked, access):
+        assert (line["route"], line["order"]) == ("/orders/{order_id}", 7)
+        assert line["request_id"] == answer.headers["x-request-id"]
+
+
+async def test_the_exception_that_a_server_logs_carries_the_request_id(app, tmp_path):
+    @app.get("/fail")
+    def fail():
+        raise ZeroDivisionError
+
+    upshift = Upshift(app, log_format="json", log_file=str(tmp_path / "shop.log"))
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://shop") as client:
+        with pytest.raises(ZeroDivisionError) as raised:
+            await client.get("/fail", headers={"x-request-id": "mine"})
+    logging.getLogger("uvicorn.error").error("Exception in ASGI application", exc_info=raised.value)
+    upshift.close()
+    lines = [json.loads(line) for line in (tmp_path / "shop.log").read_text().splitlines()]
+    (line,) = [line for line in lines if line["logger"] == "uvicorn.error"]
+    assert (line["request_id"], line["error"]) == ("mine", "ZeroDivisionError")
+
+
+async def test_probes_are_answered_and_tell_of_the_engine(app, engine):
+    upshift = Upshift(app, engine=engine)
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://shop") as client:
+        probes = {path: (await client.get(path)).status_code for path in ("/livez", "/health")}
+        report = (await client.get("/health")).json()
+    upshift.close()
+    assert probes == {"/livez": 200, "/health": 200}
+    assert "database:responseTime" in report["checks"]
+
+
+async def test_the_application_s_own_probe_goes_before(app):
+    @app.get("/health")
+    def health():
+        return "the application's own"
+
+    upshift = Upshift(app)
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://shop") as client:
+        answer = await client.get("/health")
+    upshift.close()
+    assert answer.json() == "the application's own"
+
+
+def test_what_is_registered_starts_and_stops_with_the_server(app):
+    seen = []
+    upshift = Upshift(app)
+    upshift.lifespan.add("search", start=lambda: seen.append("up"), stop=lambda: seen.append("down"))
+    with TestClient(app) as client:
+        assert client.get("/startupz").status_code == 200
+        seen.append("serving")
+    upshift.close()
+    assert seen == ["up", "serving", "down"]
+
+
+async def test_pools_and_the_process_are_told(app, engine):
+    upshift = Upshift(app, engine=engine)
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://shop") as client:
+        await client.get("/authors/a")
+        page = (await client.get("/metrics")).text
+    upshift.close()
+    assert 'db_client_connection_use_time_seconds_count{db_client_connection_pool_name="' in page
+    assert 'outcome="close"} 1.0' in page
+    assert "process_cpu_seconds_total" in page
+    assert 'upshift_faults_total{part="statements"} 0.0' in page
+
+
+async def test_a_request_slower_than_the_threshold_is_counted_and_kept(app):
+    @app.get("/slow")
+    def slow():
+        pass
+
+    settings = Settings(record=RecordSettings(sample_rate=0.0, slow_request_seconds=0.0))
+    upshift = Upshift(app, settings=settings)
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://shop") as client:
+        await client.get("/slow")
+        page = (await client.get("/metrics")).text
+    records = upshift.observation().records
+    upshift.close()
+    assert 'http_server_slow_requests_total{http_route="/slow"} 1.0' in page
+    assert [record.route for record in records] == ["/slow"]

@@ -29,6 +29,7 @@ SURFACE = {
         "Socket",
         "SocketRecorder",
         "Statement",
+        "find_record",
         "known_method",
     },
     "upshift.sql": {

@@ -9,6 +9,7 @@ from upshift.record.backlog import Backlog
 from upshift.record.callsite import CallSite, CallSites
 from upshift.record.histogram import Histogram
 from upshift.record.keeper import Keeper
+from upshift.record.lookup import find_record
 from upshift.record.method import METHODS, known_method
 from upshift.record.model import MAX_STATEMENTS, LazyLoad, Record, Statement
 from upshift.record.pool import PoolState
@@ -33,5 +34,6 @@ __all__ = [
     "Socket",
     "SocketRecorder",
     "Statement",
+    "find_record",
     "known_method",
 ]

@@ -14,6 +14,8 @@ from collections import deque
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from upshift.record.fork import after_fork
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -31,7 +33,8 @@ logger = logging.getLogger("upshift.record")
 class Backlog:
     """Hands closed records to their takers, in the order in which they were closed.
 
-    Any thread may add and drain. Outside of asyncio, where nobody would come back for a record, none waits.
+    Any thread may add and drain. A forked child leaves to its parent what waits. Outside of asyncio, where
+    nobody would come back for a record, none waits.
     A fault of a taker is logged once and counted; the others get the record.
 
     Args:
@@ -63,6 +66,7 @@ class Backlog:
         self._waiting: deque[Record] = deque()
         self._lock = Lock()
         self._timer_of: asyncio.AbstractEventLoop | None = None
+        after_fork(self._forget)
 
     def add(self, record: Record) -> None:
         """Let a record wait, or hand all on when there are enough."""
@@ -114,6 +118,12 @@ class Backlog:
                 call()
             except Exception as fault:  # noqa: BLE001 - likewise
                 self._count("what was made of some records was not written", fault)
+
+    def _forget(self) -> None:
+        """In a forked child: what waits is the parent's, and so is who may hold the lock."""
+        self._waiting.clear()
+        self._lock = Lock()
+        self._timer_of = None
 
     def _count(self, what: str, fault: Exception) -> None:
         self.faults += 1

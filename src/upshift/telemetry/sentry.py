@@ -1,8 +1,8 @@
 """Names the request in the events that Sentry's SDK sends, where the application uses it.
 
 Nothing happens on a request's way: the tags are looked up when there is an event, which is rare. Sentry's own
-integration catches what leaves the application outside of the recorder, where no record is open any more; the
-exception's traceback still leads through the recorder, and so to the record.
+integration catches what leaves the application outside of the recorder, where no record is open any more; see
+`upshift.record.lookup` for how its record is found.
 
 Upshift does not import `sentry_sdk`: an application that has not done so does not use it.
 """
@@ -13,12 +13,11 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
-from upshift.record import Recorder, SocketRecorder
+from upshift.record import find_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import ContextVar
-    from types import TracebackType
 
     from upshift.record import Record
 
@@ -26,7 +25,6 @@ MAX_TAG = 200
 """Characters of a tag's value that Sentry takes."""
 
 _MODULE = "sentry_sdk.scope"
-_VARIABLES = {Recorder.__call__.__code__: "record", SocketRecorder.__call__.__code__: "socket"}
 
 logger = logging.getLogger("upshift.telemetry")
 
@@ -92,7 +90,7 @@ class SentryTags:
 
     def _tag(self, event: dict[str, Any], hint: dict[str, Any]) -> dict[str, Any]:
         try:
-            record = self._current.get() or self._record_of(hint)
+            record = find_record(self._current, (hint.get("exc_info") or (None, None, None))[1])
             if record is not None:
                 tags = {
                     "request_id": record.request_id,
@@ -109,17 +107,6 @@ class SentryTags:
                     "a Sentry event has no request id; later ones are only counted", exc_info=fault
                 )
         return event
-
-    def _record_of(self, hint: dict[str, Any]) -> Record | None:
-        """The record that the exception of an event has passed, the innermost one of ours."""
-        found: Record | None = None
-        traceback: TracebackType | None = (hint.get("exc_info") or (None, None, None))[2]
-        while traceback is not None:
-            frame = traceback.tb_frame
-            if (name := _VARIABLES.get(frame.f_code)) and frame.f_locals["self"]._current is self._current:
-                found = frame.f_locals.get(name, found)
-            traceback = traceback.tb_next
-        return found
 
 
 def _processors() -> list[Callable[[dict[str, Any], dict[str, Any]], Any]] | None:

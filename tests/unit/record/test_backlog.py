@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from threading import Thread
 
 from upshift.record import Backlog
@@ -125,3 +126,20 @@ def test_threads_lose_and_double_nothing():
     backlog.drain()
     assert len(taken) == len(set(taken)) == 8_000
     assert all([number for by, number in taken if by == thread] == list(range(2_000)) for thread in range(4))
+
+
+async def test_a_forked_child_leaves_to_its_parent_what_waits():
+    taken = []
+    backlog = Backlog([taken.append])
+    backlog.add("the parent's")
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        backlog.drain()
+        os.write(writing, repr(taken).encode())
+        os._exit(0)
+    os.waitpid(child, 0)  # noqa: ASYNC222 - the loop has nothing else to do
+    assert os.read(reading, 100) == b"[]"
+    os.close(reading)
+    os.close(writing)
+    backlog.drain()
+    assert taken == ["the parent's"]

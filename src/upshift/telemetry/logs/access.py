@@ -7,6 +7,8 @@ from random import random
 from time import perf_counter, time
 from typing import TYPE_CHECKING
 
+from upshift.record.recorder import INCOMPLETE
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -17,11 +19,15 @@ MAX_BUFFER_BYTES = 256 * 1024
 
 SERVER_ERROR = 500
 
+_GONE = frozenset({"CancelledError", "ClientDisconnect", INCOMPLETE})
+"""Errors by which an application learns that its client has gone."""
+
 
 class AccessLog:
     """Takes closed records and writes their lines, those taken before one `flush` together.
 
-    The level is `error` for exceptions and statuses from 500 up, `warning` for slow requests, else `info`.
+    The level is `error` for exceptions and statuses from 500 up, `warning` for slow requests and for clients
+    that went away in the midst of an answer, else `info`.
     Requests of the last kind may be sampled; the others always have a line.
 
     Records tell the time by a clock that never jumps. Each batch asks anew how that clock stands to the
@@ -61,9 +67,10 @@ class AccessLog:
 
     def take(self, record: Record) -> None:
         """Make the line of a closed record, if it is to have one."""
-        if record.error is not None or record.status >= SERVER_ERROR:
+        error = record.error
+        if record.status >= SERVER_ERROR or (error is not None and error not in _GONE):
             level, wanted = "error", self._error
-        elif record.seconds >= self._slow and record.answer_seconds >= self._slow:
+        elif error is not None or (record.seconds >= self._slow and record.answer_seconds >= self._slow):
             level, wanted = "warning", self._warning
         else:
             level = "info"

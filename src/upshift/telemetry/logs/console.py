@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from upshift.record import find_record
 from upshift.telemetry.logs.access_lines import LOGGER, MAX_METHOD
 from upshift.telemetry.logs.values import encodable
 
@@ -73,7 +74,7 @@ class ConsoleLines:
 
     def line(self, event: Event) -> bytes:
         """Return the line, its newline included."""
-        record = self._current.get()
+        record = find_record(self._current, event.exception)
         said: dict[str, Any] = dict(event.fields)
         request_id = ""
         if record is not None:

@@ -35,6 +35,7 @@ class Event(NamedTuple):
         error_message: what the exception said.
         traceback: where it came from, with the exceptions that caused it.
         stack: the stack at the call, where that was asked for.
+        exception: the exception itself.
     """
 
     created: float
@@ -46,6 +47,7 @@ class Event(NamedTuple):
     error_message: str = ""
     traceback: str = ""
     stack: str = ""
+    exception: BaseException | None = None
 
 
 def event_of(record: logging.LogRecord) -> Event:
@@ -87,6 +89,7 @@ def with_exception(event: Event, exception: BaseException | None) -> Event:
         error=type(exception).__name__,
         error_message=shortened(described_exception(exception), MAX_MESSAGE),
         traceback=without_middle(_traceback(exception, exception.__traceback__)),
+        exception=exception,
     )
 
 

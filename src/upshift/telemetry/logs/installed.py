@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import time
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -120,6 +121,7 @@ def install(
     service: str,
     current: ContextVar[Record | None],
     slow_request_seconds: float,
+    route_of: Callable[[Record], str | None] = attrgetter("route"),
 ) -> Logs:
     """Log as the settings say: what the application logs, and its requests.
 
@@ -131,12 +133,13 @@ def install(
         service: the service's name.
         current: holds the open request, whose ids the lines carry.
         slow_request_seconds: what counts as slow, so that it always has an access line.
+        route_of: tells a request's route; where it is not given, that of a closed one.
 
     Raises:
         SettingsError: a path is one that several processes cannot share safely.
     """
     values = Values(settings.log_redact)
-    lines = _lines(settings, service, current, values)
+    lines = _lines(settings, service, current, values, route_of)
     if settings.log_format == "off":
         return Logs(lines, None, None)
     level = logging.getLevelNamesMapping()[settings.log_level]
@@ -167,13 +170,17 @@ def install(
 
 
 def _lines(
-    settings: LogSettings, service: str, current: ContextVar[Record | None], values: Values
+    settings: LogSettings,
+    service: str,
+    current: ContextVar[Record | None],
+    values: Values,
+    route_of: Callable[[Record], str | None],
 ) -> JsonLines | ConsoleLines:
     if settings.log_format == "console":
         file = standard_error()
         colour = not settings.log_file and file is not None and wants_colour(file)
         return ConsoleLines(current, values, colour=colour)
-    return JsonLines(ECS if settings.log_format == "ecs" else PLAIN, service, current, values)
+    return JsonLines(ECS if settings.log_format == "ecs" else PLAIN, service, current, values, route_of)
 
 
 def _append(

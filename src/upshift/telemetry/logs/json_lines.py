@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from upshift.record import find_record
 from upshift.telemetry.logs.timestamps import Timestamps
 from upshift.telemetry.logs.values import Values, encodable
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Callable, Container, Mapping
     from contextvars import ContextVar
 
     from upshift.record import Record
@@ -92,6 +94,7 @@ class JsonLines:
         service: the service's name.
         current: holds the open request.
         values: makes what the application says fit to be written.
+        route_of: tells a request's route; where it is not given, that of a closed one.
 
     Example:
         >>> from contextvars import ContextVar
@@ -103,12 +106,18 @@ class JsonLines:
     """
 
     def __init__(
-        self, names: Names, service: str, current: ContextVar[Record | None], values: Values
+        self,
+        names: Names,
+        service: str,
+        current: ContextVar[Record | None],
+        values: Values,
+        route_of: Callable[[Record], str | None] = attrgetter("route"),
     ) -> None:
         self._names = names
         self._service = service
         self._current = current
         self._values = values
+        self._route_of = route_of
         self._timestamps = Timestamps()
         self._encoder = msgspec.json.Encoder()
 
@@ -124,9 +133,9 @@ class JsonLines:
             **names.constants,
         }
         said = event.fields
-        record = self._current.get()
+        record = find_record(self._current, event.exception)
         if record is not None:
-            _add_request(line, names, record)
+            _add_request(line, names, record, self._route_of(record))
             if record.context:
                 said = {**record.context, **said}
         if event.error or event.traceback or event.stack:
@@ -159,14 +168,14 @@ def said_fields(said: dict[str, Any], taken: Container[str], labels: str | None)
     return {labels: plain}
 
 
-def _add_request(line: dict[str, Any], names: Names, record: Record) -> None:
+def _add_request(line: dict[str, Any], names: Names, record: Record, route: str | None) -> None:
     if record.request_id:
         line[names.request_id] = record.request_id
     if record.trace_id:
         line[names.trace_id] = record.trace_id
         line[names.span_id] = record.span_id
-    if record.route is not None:
-        line[names.route] = record.route
+    if route is not None:
+        line[names.route] = route
 
 
 def _add_error(line: dict[str, Any], names: Names, event: Event) -> None:
