@@ -73,9 +73,8 @@ def apply(
     if undo:
         if dry_run or as_migration or source:
             raise click.UsageError("--undo removes what was built: it goes with --url alone")
-        return _report(
-            undo_indexes(engine_for(_required(url)), on_progress=_say), "Upshift built no index here"
-        )
+        outcomes = undo_indexes(engine_for(_required(url)), on_progress=_say, on_outcome=_tell)
+        return _end(outcomes, "Upshift built no index here")
     if source is None:
         raise click.UsageError("--from FILE is missing: write it with `upshift find … --format json > FILE`")
     indexes = _read(source)
@@ -85,7 +84,8 @@ def apply(
         click.echo("".join(f"{index.create_sql};\n" for index in indexes), nl=False)
     else:
         engine = engine_for(_required(url))
-        return _report(apply_indexes(engine, indexes, on_progress=_say), "no index is advised")
+        outcomes = apply_indexes(engine, indexes, on_progress=_say, on_outcome=_tell)
+        return _end(outcomes, "no index is advised")
     if not indexes:
         _say("no index is advised")
     return None
@@ -101,11 +101,13 @@ def _say(progress: str) -> None:
     click.echo(progress, err=True)
 
 
-def _report(outcomes: Sequence[Outcome], nothing: str) -> None:
+def _tell(outcome: Outcome) -> None:
+    click.echo(f"{outcome.did:<8}{outcome.name}" + (f": {outcome.reason}" if outcome.reason else ""))
+
+
+def _end(outcomes: Sequence[Outcome], nothing: str) -> None:
     if not outcomes:
         _say(nothing)
-    for outcome in outcomes:
-        click.echo(f"{outcome.did:<8}{outcome.name}" + (f": {outcome.reason}" if outcome.reason else ""))
     if any(outcome.did == "failed" for outcome in outcomes):
         sys.exit(1)
 

@@ -91,7 +91,11 @@ class Outcome:
 
 
 def apply_indexes(
-    engine: sa.Engine, indexes: Iterable[Index], *, on_progress: Callable[[str], None] = lambda _: None
+    engine: sa.Engine,
+    indexes: Iterable[Index],
+    *,
+    on_progress: Callable[[str], None] = lambda _: None,
+    on_outcome: Callable[[Outcome], None] = lambda _: None,
 ) -> list[Outcome]:
     """Build indexes that are not there yet, one after another, concurrently on PostgreSQL.
 
@@ -99,10 +103,12 @@ def apply_indexes(
         engine: a synchronous engine for the database that the indexes are for.
         indexes: what to build. One that fails is reported and does not stop the others.
         on_progress: told what is being done, in a few words.
+        on_outcome: told each outcome as it comes, for Ctrl-C may take the list.
 
     Raises:
         DatabaseUnavailableError: the database cannot be reached, or went away.
-        IndexAdviceError: an index is for another kind of database, or another build is going on.
+        IndexAdviceError: an index is for another kind of database, or another build is going on; or a build
+            was interrupted and left something.
     """
     indexes = list(dict.fromkeys(indexes))
     for index in indexes:
@@ -113,15 +119,22 @@ def apply_indexes(
     for index in indexes:
         on_progress(f"building {index.name}")
         outcomes.append(build(engine, index))
+        on_outcome(outcomes[-1])
     return outcomes
 
 
-def undo_indexes(engine: sa.Engine, *, on_progress: Callable[[str], None] = lambda _: None) -> list[Outcome]:
+def undo_indexes(
+    engine: sa.Engine,
+    *,
+    on_progress: Callable[[str], None] = lambda _: None,
+    on_outcome: Callable[[Outcome], None] = lambda _: None,
+) -> list[Outcome]:
     """Remove the indexes that Upshift built, and no others.
 
     Args:
         engine: a synchronous engine.
         on_progress: told what is being done, in a few words.
+        on_outcome: told each outcome as it comes.
 
     Raises:
         DatabaseUnavailableError: the database cannot be reached, or went away.
@@ -129,11 +142,16 @@ def undo_indexes(engine: sa.Engine, *, on_progress: Callable[[str], None] = lamb
     """
     match engine.dialect.name:
         case "postgresql":
-            return _undo_postgres(engine, on_progress)
+            removals = _undo_postgres(engine, on_progress)
         case "sqlite":
-            return _undo_sqlite(engine, on_progress)
+            removals = _undo_sqlite(engine, on_progress)
         case name:
             raise IndexAdviceError(f"indexes are built on PostgreSQL and SQLite, not {name}")
+    outcomes = []
+    for outcome in removals:
+        outcomes.append(outcome)
+        on_outcome(outcome)
+    return outcomes
 
 
 @contextmanager
@@ -169,9 +187,9 @@ def _build_postgres(engine: sa.Engine, index: Index) -> Outcome:
             state = _state(connection, index)
             if state and state.is_building:
                 return Outcome(index.name, "failed", "another session is building it")
+            is_begun = True
             if state and not state.is_valid:
                 connection.exec_driver_sql(index.undo_sql, execution_options=_RAW)
-            is_begun = True
             connection.exec_driver_sql(index.create_sql, execution_options=_RAW)
             _mark(connection, index)
     except sa.exc.DBAPIError as error:
@@ -205,13 +223,19 @@ def _remove_unfinished(engine: sa.Engine, index: Index) -> str:
             if state and not state.is_marked:
                 connection.exec_driver_sql(index.undo_sql, execution_options=_RAW)
     except (UpshiftError, sa.exc.DBAPIError) as error:
-        reason = first_line(error)
-        return f"; {index.name} is unfinished ({reason}): `upshift index apply --undo` removes it later"
+        return _unfinished(index, first_line(error))
+    except KeyboardInterrupt as error:
+        raise IndexAdviceError(
+            f"building was interrupted{_unfinished(index, 'interrupted again')}"
+        ) from error
     return ""
 
 
-def _undo_postgres(engine: sa.Engine, on_progress: Callable[[str], None]) -> list[Outcome]:
-    outcomes = []
+def _unfinished(index: Index, reason: str) -> str:
+    return f"; {index.name} is unfinished ({reason}): `upshift index apply --undo` removes it later"
+
+
+def _undo_postgres(engine: sa.Engine, on_progress: Callable[[str], None]) -> Iterator[Outcome]:
     with _session(engine, _SETTINGS) as connection:
         for schema, name in connection.execute(_OURS).all():
             on_progress(f"removing {name}")
@@ -219,10 +243,9 @@ def _undo_postgres(engine: sa.Engine, on_progress: Callable[[str], None]) -> lis
                 sql = f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(schema)}.{quoted(name)}"
                 connection.exec_driver_sql(sql, execution_options=_RAW)
             except sa.exc.DBAPIError as error:
-                outcomes.append(Outcome(name, "failed", first_line(error)))
+                yield Outcome(name, "failed", first_line(error))
             else:
-                outcomes.append(Outcome(name, "removed"))
-    return outcomes
+                yield Outcome(name, "removed")
 
 
 def _build_sqlite(engine: sa.Engine, index: Index) -> Outcome:
@@ -242,8 +265,7 @@ def _driver(connection: sa.Connection) -> sqlite3.Connection:
     return cast("sqlite3.Connection", connection.connection.driver_connection)
 
 
-def _undo_sqlite(engine: sa.Engine, on_progress: Callable[[str], None]) -> list[Outcome]:
-    outcomes = []
+def _undo_sqlite(engine: sa.Engine, on_progress: Callable[[str], None]) -> Iterator[Outcome]:
     with connected(engine) as connection:
         for name in _ours_sqlite(_driver(connection)):
             on_progress(f"removing {name}")
@@ -251,10 +273,9 @@ def _undo_sqlite(engine: sa.Engine, on_progress: Callable[[str], None]) -> list[
                 connection.exec_driver_sql(f"DROP INDEX {quoted(name)}")
                 connection.commit()
             except sa.exc.DBAPIError as error:
-                outcomes.append(Outcome(name, "failed", first_line(error)))
+                yield Outcome(name, "failed", first_line(error))
             else:
-                outcomes.append(Outcome(name, "removed"))
-    return outcomes
+                yield Outcome(name, "removed")
 
 
 def _ours_sqlite(connection: sqlite3.Connection) -> list[str]:

@@ -1,5 +1,6 @@
 """Ctrl-C: real processes, real signals, at moments that the test knows to be bad ones."""
 
+import json
 import os
 import signal
 import socket
@@ -9,6 +10,10 @@ import time
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
+
+from upshift.sql import Index, IndexAdvice
+from upshift.sql.advice import Served
+from upshift.sql.index import IndexColumn
 
 SECONDS = 30
 
@@ -199,3 +204,65 @@ def test_while_a_database_does_not_answer_it_ends_with_a_message(start, tmp_path
         connection.close()
 
     assert (process.returncode, told) == (130, "upshift: interrupted\n")
+
+
+@pytest.fixture
+def findings(tmp_path, postgres_database):
+    """A file that advises an index on a table that is free, then one on a table that a session holds."""
+    engine = create_engine(postgres_database, isolation_level="AUTOCOMMIT")
+    advised = [Index("postgresql", table, (IndexColumn("id"),)) for table in ("free", "held")]
+    with engine.connect() as connection:
+        for index in advised:
+            connection.execute(text(f"CREATE TABLE {index.table} (id INT)"))
+    data = [IndexAdvice(index, (Served("", 9, 1, (), ()),), "planner cost", "copy") for index in advised]
+    document = {"version": 1, "findings": [{"code": "UP201", "data": each.to_dict()} for each in data]}
+    (tmp_path / "findings.json").write_text(json.dumps(document))
+    with engine.connect() as holder, holder.execution_options(isolation_level="READ COMMITTED"):
+        holder.execute(text("INSERT INTO held VALUES (1)"))
+        yield engine, [index.name for index in advised]
+    engine.dispose()
+
+
+CREATE = "CREATE INDEX CONCURRENTLY "
+DROP = "DROP INDEX CONCURRENTLY IF EXISTS "
+
+
+def busy_with(engine, statement):
+    with engine.connect() as connection:
+        query = text("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE :start")
+        return connection.scalar(query, {"start": statement + "%"})
+
+
+def test_an_unfinished_index_is_named_each_time_and_so_are_the_finished_ones(start, findings):
+    engine, (free, held) = findings
+    command = ("index", "apply", "--from", "findings.json")
+    url = engine.url.render_as_string(hide_password=False)
+    for did, waits_in in (("built", CREATE), ("kept ", DROP)):
+        process = start(*command, DATABASE_URL=url)
+        wait_until(lambda waits_in=waits_in: busy_with(engine, waits_in + held))
+        process.send_signal(signal.SIGINT)
+        done, told = process.communicate(timeout=SECONDS)
+
+        assert done == f"{did}   {free}\n"
+        assert f"building was interrupted; {held} is unfinished" in told
+        assert "`upshift index apply --undo` removes it later" in told
+        assert process.returncode == 2
+
+
+def test_an_unfinished_index_is_named_though_the_cleaning_is_interrupted_too(start, findings):
+    engine, (_, held) = findings
+    process = start(
+        "index",
+        "apply",
+        "--from",
+        "findings.json",
+        DATABASE_URL=engine.url.render_as_string(hide_password=False),
+    )
+    wait_until(lambda: busy_with(engine, CREATE + held))
+    process.send_signal(signal.SIGINT)
+    wait_until(lambda: busy_with(engine, DROP + held))
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=SECONDS)
+
+    assert f"building was interrupted; {held} is unfinished (interrupted again)" in told
+    assert "Traceback" not in told
