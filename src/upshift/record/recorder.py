@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 MAX_MEDIA_TYPES = 500
 """Content-Type values remembered with their parameters removed; further ones are parsed each time."""
 
+MAX_REMEMBERED = 200
+"""Bytes of a Content-Type that is remembered; an application may repeat what a client sent."""
+
+MAX_METHOD = 20
+"""Characters kept of the method; servers pass on any word."""
+
 INCOMPLETE = "IncompleteResponse"
 """The error of a record whose application returned before the last byte, as when the client went away."""
 
@@ -101,7 +107,7 @@ class Recorder:
             await self._others(scope, receive, send)
             return
 
-        record = Record(scope["method"], scope["path"][:MAX_TEXT], perf_counter())
+        record = Record(scope["method"][:MAX_METHOD], scope["path"][:MAX_TEXT], perf_counter())
         record.scope = scope
         headers = dict(scope["headers"])
         self._ids.identify(record, headers)
@@ -159,7 +165,7 @@ class Recorder:
 
     def _media_type(self, value: bytes) -> str:
         media_type = value[:MAX_TEXT].partition(b";")[0].decode("latin-1").strip().lower()
-        if len(self._media_types) < MAX_MEDIA_TYPES:
+        if len(self._media_types) < MAX_MEDIA_TYPES and len(value) <= MAX_REMEMBERED:
             self._media_types[value] = media_type
         return media_type
 

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from upshift.record import Record, Recorder, RouteTemplates, Statement
 from upshift.record.model import MAX_TEXT
-from upshift.record.recorder import INCOMPLETE, MAX_MEDIA_TYPES
+from upshift.record.recorder import INCOMPLETE, MAX_MEDIA_TYPES, MAX_METHOD
 
 
 class Recording:
@@ -537,6 +537,24 @@ async def test_an_application_that_mints_media_types_cannot_grow_the_table():
         await recording.recorder(scope_of(f"/{number}"), None, drop)
     assert len(recording.recorder._media_types) == MAX_MEDIA_TYPES
     assert recording.records[-1].content_type == f"x//{MAX_MEDIA_TYPES + 9}"
+
+
+async def test_a_long_media_type_is_not_remembered():
+    async def app(scope, receive, send):
+        media_type = b"text/html; boundary=" + b"x" * 1_000_000
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", media_type)]})
+        await send(body())
+
+    recording = Recording(app)
+    await recording.get()
+    assert recording.record.content_type == "text/html"
+    assert recording.recorder._media_types == {}
+
+
+async def test_a_long_method_is_cut():
+    recording = Recording(Starlette())
+    await recording.request("X" * 60_000, "/")
+    assert recording.record.method == "X" * MAX_METHOD
 
 
 async def test_the_route_is_known_while_the_request_is_open_and_the_scope_is_let_go_afterwards():

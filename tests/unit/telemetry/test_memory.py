@@ -109,12 +109,6 @@ def kept():
     return tracemalloc.get_traced_memory()[0], ours
 
 
-unbounded_texts = pytest.mark.xfail(
-    reason="the recorder keeps methods whole, and whole media types as the keys of what it remembers"
-)
-
-
-@unbounded_texts
 async def test_hostile_requests_leave_no_more_memory_objects_or_series_behind(shop):
     app, upshift = shop
     requests = hostile_requests(random.Random(7))
@@ -137,7 +131,6 @@ async def test_hostile_requests_leave_no_more_memory_objects_or_series_behind(sh
     assert bytes_before < 4 * MEGABYTE
 
 
-@unbounded_texts
 async def test_what_is_kept_of_a_hostile_request_is_small(shop):
     app, upshift = shop
     await answer(app, islice(hostile_requests(random.Random(7)), 500))
