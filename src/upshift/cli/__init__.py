@@ -5,7 +5,7 @@ Nothing is imported here that takes time, so that Ctrl-C is answered from the fi
 
 import sys
 
-from upshift.cli.ending import leave
+from upshift.cli.ending import Unhurried, leave
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C: 128 + SIGINT, as shells have it."""
@@ -21,6 +21,8 @@ def main() -> None:
     except KeyboardInterrupt:  # the commands tell theirs; this one came while they were imported
         sys.stderr.write("upshift: interrupted\n")
         status = INTERRUPTED
+    except Unhurried:
+        raise
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
     leave(status)

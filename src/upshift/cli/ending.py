@@ -17,6 +17,10 @@ END_SECONDS = 2.0
 """How long threads and exit handlers may take once the command is done."""
 
 
+class Unhurried(SystemExit):
+    """The end of a command whose threads and exit handlers may take their time, as a server's may."""
+
+
 def leave(status: int) -> NoReturn:
     """End the process as `sys.exit` does, after `END_SECONDS` without those that hold it up."""
     for stream in (sys.stdout, sys.stderr):

@@ -8,6 +8,7 @@ import click
 
 from upshift.application import Upshift
 from upshift.cli.boot import find_engines, load_application
+from upshift.cli.ending import Unhurried
 from upshift.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -47,3 +48,4 @@ def serve(
         arguments["compression"] = compression
     observed = Upshift(app, engine=find_engines(), **arguments)
     uvicorn.run(observed, host=host, port=port, log_level=log_level, access_log=False)
+    raise Unhurried(0)
