@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from upshift.diagnose import Observation, diagnose
 from upshift.record import (
     Attachment,
-    Backlog,
     CallSites,
+    Closing,
     Keeper,
     Record,
     Recorder,
@@ -116,7 +116,7 @@ class Upshift:
         self._bare = app
         self._current: ContextVar[Record | None] = ContextVar("upshift_record", default=None)
         self._templates = RouteTemplates()
-        self._keeper = Keeper(settings.record, settings.slow_request_seconds)
+        self._keeper = Keeper(settings.record)
         self._statements = StatementTable()
         self._recorders: list[Recorder] = []
         self._socket_recorders: list[SocketRecorder] = []
@@ -147,8 +147,22 @@ class Upshift:
         self._sockets = SocketMetrics(metrics, self._open_sockets)
         self._process: ProcessMetrics | None = None
         self._shared = SharedMetrics(self.metrics, self._find_file)
-        self._backlog = Backlog(self._takers(), after=(self._database.drain, *self._writers()))
-        self.metrics.before_collecting(self._backlog.drain)
+        http = HttpMetrics(
+            metrics,
+            self._digest_of,
+            self._active,
+            settings.slow_request_seconds,
+            self._spans.is_traced if self._spans else None,
+        )
+        self._closing = Closing(
+            self._keeper,
+            counters=(http.count,),
+            takers=(self._statements.fold, http.add, *self._takers()),
+            after=(self._database.drain, *self._writers()),
+            slow_request_seconds=settings.slow_request_seconds,
+            takes_all=self.logs.access is not None or self._spans is not None,
+        )
+        self.metrics.before_collecting(self._closing.drain)
 
         caller = sys._getframe(1).f_globals.get("__name__", "")
         call_sites = CallSites({*settings.record.packages, caller.partition(".")[0]} - {"", "upshift"})
@@ -193,7 +207,7 @@ class Upshift:
 
     def observation(self) -> Observation:
         """Return what has been observed since the start: kept records, and statistics of all statements."""
-        self._backlog.drain()
+        self._closing.drain()
         return Observation(
             records=self._keeper.records(),
             statements=self._statements.rows(),
@@ -231,7 +245,7 @@ class Upshift:
 
     def _write_what_is_left(self) -> None:
         """What waits for others, or for its turn, is written now: the process may end."""
-        self._backlog.drain()
+        self._closing.drain()
         self._database.drain()
         if self._shared.totals is not None:
             self._shared.totals.flush()
@@ -247,7 +261,7 @@ class Upshift:
         self._socket_recorders.append(sockets)
         recorder = Recorder(
             app,
-            self._backlog.add,
+            self._closing,
             self._current,
             others=self.lifespan.around(sockets),
             templates=self._templates,
@@ -262,17 +276,7 @@ class Upshift:
         return Endpoints(recorder, paths) if paths else recorder
 
     def _takers(self) -> Iterator[Callable[[Record], None]]:
-        """Who gets each closed record."""
-        yield self._statements.fold
-        yield self._keeper.keep
-        if self.settings.telemetry.metrics:
-            yield HttpMetrics(
-                self.metrics,
-                self._digest_of,
-                self._active,
-                self.settings.slow_request_seconds,
-                self._spans.is_traced if self._spans else None,
-            ).add
+        """Who has use for every closed record."""
         if self.logs.access is not None:
             yield self.logs.access.take
         if self._spans is not None:
@@ -306,7 +310,7 @@ class Upshift:
         recorders = (self._recorders, self._socket_recorders)
         faults: dict[str, Callable[[], int]] = {
             "record": lambda: sum(each.faults for group in recorders for each in group),
-            "counting": lambda: self._backlog.faults,
+            "counting": lambda: self._closing.faults,
             "statements": lambda: self._capture.faults,
             "pools": lambda: self._pools.faults,
             "transactions": lambda: self._transactions.faults,

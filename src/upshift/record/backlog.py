@@ -39,7 +39,8 @@ class Backlog:
 
     Args:
         takers: called with each record, one after the other, never at the same time.
-        after: called when some records have been handed on, such as to write what the takers made of them.
+        before: called before some records are handed on, also when none waits.
+        after: called afterwards, such as to write what the takers made of them.
 
     Attributes:
         faults: calls that failed.
@@ -58,10 +59,14 @@ class Backlog:
     """
 
     def __init__(
-        self, takers: Iterable[Callable[[Record], None]], after: Iterable[Callable[[], None]] = ()
+        self,
+        takers: Iterable[Callable[[Record], None]],
+        before: Iterable[Callable[[], None]] = (),
+        after: Iterable[Callable[[], None]] = (),
     ) -> None:
         self.faults = 0
         self._takers = tuple(takers)
+        self._before = tuple(before)
         self._after = tuple(after)
         self._waiting: deque[Record] = deque()
         self._lock = Lock()
@@ -73,9 +78,22 @@ class Backlog:
         waiting = self._waiting
         waiting.append(record)
         if len(waiting) >= SIZE:
-            self._hand_on_unless_under_way()
-        elif (loop := self._timer_of) is None or loop.is_closed():
+            self.hand_on()
+        else:
+            self.remind()
+
+    def remind(self) -> None:
+        """Have all handed on in `SECONDS` at the latest; outside of asyncio, at once."""
+        if (loop := self._timer_of) is None or loop.is_closed():
             self._set_timer()
+
+    def hand_on(self) -> None:
+        """Hand on all that wait, unless that is under way already."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._hand_on()
+            finally:
+                self._lock.release()
 
     def drain(self) -> None:
         """Hand on all that wait; those added before this call have been taken when it returns."""
@@ -86,38 +104,34 @@ class Backlog:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:  # some other kind of loop; nobody would come back
-            self._hand_on_unless_under_way()
+            self.hand_on()
             return
         self._timer_of = loop
         loop.call_later(SECONDS, self._timer_rings)
 
     def _timer_rings(self) -> None:
         self._timer_of = None
-        self._hand_on_unless_under_way()
-
-    def _hand_on_unless_under_way(self) -> None:
-        if self._lock.acquire(blocking=False):
-            try:
-                self._hand_on()
-            finally:
-                self._lock.release()
+        self.hand_on()
 
     def _hand_on(self) -> None:
+        for call in self._before:
+            try:
+                call()
+            except Exception as fault:  # noqa: BLE001 - whatever it is, the host goes on
+                self.note("some requests were not counted", fault)
         waiting = self._waiting
-        if not waiting:
-            return
         for _ in range(len(waiting)):
             record = waiting.popleft()
             for take in self._takers:
                 try:
                     take(record)
-                except Exception as fault:  # noqa: BLE001 - whatever it is, the host goes on
-                    self._count("a record was not counted, its request was not touched", fault)
+                except Exception as fault:  # noqa: BLE001 - likewise
+                    self.note("a record was not counted, its request was not touched", fault)
         for call in self._after:
             try:
                 call()
             except Exception as fault:  # noqa: BLE001 - likewise
-                self._count("what was made of some records was not written", fault)
+                self.note("what was made of some records was not written", fault)
 
     def _forget(self) -> None:
         """In a forked child: what waits is the parent's, and so is who may hold the lock."""
@@ -125,7 +139,8 @@ class Backlog:
         self._lock = Lock()
         self._timer_of = None
 
-    def _count(self, what: str, fault: Exception) -> None:
+    def note(self, what: str, fault: Exception) -> None:
+        """Count a fault, and log the first."""
         self.faults += 1
         if self.faults == 1:
             logger.error("%s; later faults are only counted", what, exc_info=fault)

@@ -1,21 +1,22 @@
-"""Keeps the records worth keeping, in fixed memory.
+"""Keeps records in fixed memory, and tells which are worth it.
 
-Each route has a histogram of all its durations. A record is kept in the ring when it failed, when it was slow
-or among the slowest of its route, or by sampling.
+Each route has a histogram of all its durations, which tells who is among the slowest. Those are kept by
+`upshift.record.closing`, and those that failed, that were slow by any standard, or that were drawn.
 """
 
 from __future__ import annotations
 
 import math
-import random
 from collections import deque
 from typing import TYPE_CHECKING
 
 from upshift.record.histogram import RELATIVE_ERROR, Histogram
-from upshift.record.method import known_method
 from upshift.record.model import NO_ROUTE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from upshift.record.closing import Counts, Kind
     from upshift.record.model import Record
     from upshift.settings import RecordSettings
 
@@ -31,25 +32,31 @@ LEARNING = 100
 REVIEW_SHARE = 8
 """The quantile costs more than an addition; it is looked at anew when a route has grown by one in so many."""
 
-SERVER_ERROR = 500
 
+class RouteDurations:
+    """The durations of one route's requests, and from which on one is among the slowest.
 
-class _Route:
+    Attributes:
+        seconds: their distribution.
+        slow: a longer duration is among the slowest; infinite until enough are known.
+    """
+
     __slots__ = ("review_at", "seconds", "slow")
 
     def __init__(self) -> None:
         self.seconds = Histogram()
-        self.slow = float("inf")
+        self.slow = math.inf
         self.review_at = LEARNING
 
-    def add(self, seconds: float) -> bool:
-        """Count a request, and tell whether it was among the slowest."""
-        self.seconds.add(seconds)
+    def add(self, durations: Iterable[float]) -> None:
+        """Count some requests."""
+        add = self.seconds.add
+        for each in durations:
+            add(each)
         if self.seconds.count >= self.review_at:
-            self.review_at += self.review_at // REVIEW_SHARE
+            self.review_at = self.seconds.count + self.seconds.count // REVIEW_SHARE
             # A quantile may be a little low, and of nearly equal durations that would keep most.
             self.slow = self.seconds.quantile(SLOW_QUANTILE) * (1 + RELATIVE_ERROR)
-        return seconds > self.slow
 
 
 class Keeper:
@@ -57,33 +64,33 @@ class Keeper:
 
     Args:
         settings: the ring's size and the share of ordinary requests kept.
-        slow_request_seconds: what counts as slow on any route.
+
+    Attributes:
+        sample_rate: that share.
     """
 
-    def __init__(self, settings: RecordSettings, slow_request_seconds: float = math.inf) -> None:
-        self._slow_seconds = slow_request_seconds
+    def __init__(self, settings: RecordSettings) -> None:
+        self.sample_rate = settings.sample_rate
         self._ring: deque[Record] = deque(maxlen=settings.ring_size)
-        self._sample_rate = settings.sample_rate
-        self._routes: dict[tuple[str, str | None], _Route] = {}
-        self._others = _Route()
+        self._routes: dict[tuple[str, str | None], RouteDurations] = {}
+        self._others = RouteDurations()
 
     def keep(self, record: Record) -> None:
-        """Count a closed record, and keep it if it is worth it."""
-        route = self._routes.get((record.method, record.route)) or self._find(record)
-        limit = self._slow_seconds
-        slow = route.add(record.seconds) or (record.seconds >= limit and record.answer_seconds >= limit)
-        failed = record.error is not None or record.status >= SERVER_ERROR
-        if slow or failed or random.random() < self._sample_rate:  # noqa: S311 - sampling, not secrets
-            self._ring.append(record)
+        """Keep a record, in the place of the oldest."""
+        self._ring.append(record)
 
-    def _find(self, record: Record) -> _Route:
-        operation = (known_method(record.method), record.route)
-        route = self._routes.get(operation)
-        if route is None:
+    def count(self, kind: Kind, counts: Counts) -> None:
+        """Count some requests of one kind."""
+        self.durations_of(kind.method, kind.route).add(counts.seconds)
+
+    def durations_of(self, method: str, route: str | None) -> RouteDurations:
+        """Return the durations of a route."""
+        found = self._routes.get((method, route))
+        if found is None:
             if len(self._routes) >= MAX_ROUTES:
                 return self._others
-            route = self._routes[operation] = _Route()
-        return route
+            found = self._routes[method, route] = RouteDurations()
+        return found
 
     def records(self) -> tuple[Record, ...]:
         """Return the kept records, the oldest first."""

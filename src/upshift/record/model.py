@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
     from starlette.types import Scope
 
@@ -22,6 +22,8 @@ MAX_TEXT = 2_000
 
 REQUEST_ID = b"x-request-id"
 """The header that tells a request's id."""
+
+_NO_HEADERS: Mapping[bytes, bytes] = {}
 
 NO_ROUTE = "(no route)"
 """The name that all requests without a route share."""
@@ -101,6 +103,8 @@ class Record:
 
     Attributes:
         scope: the ASGI scope while the request is open, then None.
+        request_headers: those of the request, until the record is complete (`upshift.record.completion`).
+        response_headers: those of the response, likewise.
         is_closed: whether the request is over; what it does later is nobody's.
         method: the HTTP method, upper case.
         path: the path asked for, without the query string.
@@ -155,8 +159,10 @@ class Record:
         "pool_wait_seconds",
         "queue_seconds",
         "request_bytes",
+        "request_headers",
         "request_id",
         "response_bytes",
+        "response_headers",
         "route",
         "scheme",
         "scope",
@@ -175,6 +181,8 @@ class Record:
         self.path = path
         self.started = started
         self.scope: Scope | None = None
+        self.request_headers: Mapping[bytes, bytes] = _NO_HEADERS
+        self.response_headers: Iterable[tuple[bytes, bytes]] = ()
         self.is_closed = False
         self.scheme = "http"
         self.client = ""

@@ -1,7 +1,7 @@
 """The ASGI middleware that opens a `Record` for each HTTP request and closes it when the request is over.
 
-It stands outermost and is on every request's way, so it does little: two header scans, one wrapped `send`,
-no formatting, no matching. What is made of a record is the business of whoever takes it at the end.
+It stands outermost and is on every request's way, so it does little: one look at the headers, one wrapped
+`send`, no formatting, no matching. What is made of a record is the business of whoever takes it at the end.
 """
 
 from __future__ import annotations
@@ -20,12 +20,6 @@ if TYPE_CHECKING:
     from contextvars import ContextVar
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-MAX_MEDIA_TYPES = 500
-"""Content-Type values remembered with their parameters removed; further ones are parsed each time."""
-
-MAX_REMEMBERED = 200
-"""Bytes of a Content-Type that is remembered; an application may repeat what a client sent."""
 
 MAX_METHOD = 20
 """Characters kept of the method; servers pass on any word."""
@@ -54,7 +48,8 @@ class Recorder:
 
     Args:
         app: the application to record.
-        on_close: takes each record when it is complete; it runs in the request's way, and should be quick.
+        on_close: takes each record when its request is over; it runs in the request's way, and should be
+            quick. What headers tell has yet to be read, by `upshift.record.completion`.
         current: holds the open record; statements are added to it from wherever the request's context is.
         others: what gets the scopes that are no HTTP requests; the application itself where not given.
         templates: reads the routes of requests; one of its own where not given.
@@ -99,7 +94,6 @@ class Recorder:
         self._current = current
         self._ids = Ids()
         self._templates = templates or RouteTemplates()
-        self._media_types: dict[bytes, str] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application and record what it answers."""
@@ -109,10 +103,8 @@ class Recorder:
 
         record = Record(scope["method"][:MAX_METHOD], scope["path"][:MAX_TEXT], perf_counter())
         record.scope = scope
-        headers = dict(scope["headers"])
+        record.request_headers = headers = dict(scope["headers"])
         self._ids.identify(record, headers)
-        if accept := headers.get(b"accept-encoding"):
-            record.accept_encoding = accept[:MAX_TEXT].decode("latin-1")
         if b"content-length" in headers or b"transfer-encoding" in headers:
             receive = _counting(receive, record)
 
@@ -126,7 +118,7 @@ class Recorder:
             if kind == "http.response.start":
                 record.status = message["status"]
                 record.first_byte_seconds = perf_counter() - record.started
-                message = self._read_headers(record, message, headers)
+                message = self._with_headers(record, message, headers)
             elif kind in BODIES:
                 record.response_bytes += len(message.get("body", b""))
                 if not message.get("more_body", False):
@@ -147,27 +139,14 @@ class Recorder:
             self.active -= 1
             self._close(record, scope)
 
-    def _read_headers(self, record: Record, message: Message, request: Mapping[bytes, bytes]) -> Message:
-        """Note what the response says of itself, and return its start with our headers added."""
+    def _with_headers(self, record: Record, message: Message, request: Mapping[bytes, bytes]) -> Message:
+        """Return the start of a response with our headers added."""
         headers = message.get("headers", ())
-        has_id = False  # the application may have its own way with ids
-        for name, value in headers:
-            if name == b"content-type":  # ASGI has header names in lower case
-                record.content_type = self._media_types.get(value) or self._media_type(value)
-            elif name == b"content-encoding":
-                record.content_encoding = value[:MAX_TEXT].decode("latin-1").strip().lower()
-            elif name == REQUEST_ID:
-                has_id = True
+        record.response_headers = headers
         added: Headers = () if self._headers_of is None else self._headers_of(record, request)
-        if not has_id:
+        if REQUEST_ID not in dict(headers):  # else the application has its own way with ids
             added = (*added, (REQUEST_ID, record.request_id.encode("ascii")))
         return {**message, "headers": [*headers, *added]} if added else message
-
-    def _media_type(self, value: bytes) -> str:
-        media_type = value[:MAX_TEXT].partition(b";")[0].decode("latin-1").strip().lower()
-        if len(self._media_types) < MAX_MEDIA_TYPES and len(value) <= MAX_REMEMBERED:
-            self._media_types[value] = media_type
-        return media_type
 
     def _close(self, record: Record, scope: Scope) -> None:
         if not record.seconds:  # the last byte was never sent

@@ -12,13 +12,13 @@ import math
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from upshift.record import METHODS, known_method
+from upshift.record import METHODS, Kind, known_method
 from upshift.telemetry.metrics import DURATION_BUCKETS, SIZE_BUCKETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from upshift.record import Record, Statement
+    from upshift.record import Counts, Record, Statement
     from upshift.telemetry.metrics import Histogram, LabelBounds, Metrics
 
 MAX_ROUTES = 500
@@ -61,13 +61,11 @@ class HttpMetrics:
             not given, those that the caller sampled.
 
     Example:
-        >>> from upshift.record import Record
+        >>> from upshift.record import Counts, Kind
         >>> from upshift.telemetry.metrics import Metrics
         >>> metrics = Metrics()
         >>> http = HttpMetrics(metrics, digest_of=str, active=lambda: 0)
-        >>> record = Record("GET", "/orders/7", 0.0)
-        >>> record.route, record.status, record.seconds = "/orders/{order_id}", 200, 0.012
-        >>> http.add(record)
+        >>> http.count(Kind("GET", "/orders/{order_id}", 200, None), Counts((0.012,), (0,), (310,), (3,)))
         >>> duration = "http_server_request_duration_seconds"
         >>> [each.labels for each in metrics.series() if each.family == duration]
         [('GET', '/orders/{order_id}', '200', '')]
@@ -137,41 +135,38 @@ class HttpMetrics:
         self._rows = metrics.counter("db_client_rows", "Rows fetched or changed", unit="rows", labels=route)
         gauge = metrics.gauge("http_server_active_requests", "Requests that are open")
         metrics.before_collecting(lambda: gauge.set(active()))
-        self._requests: dict[tuple[str, str | None, int, str | None], _Request] = {}
+        self._requests: dict[Kind, _Request] = {}
         self._operations: dict[tuple[str, str | None, str | None], Histogram] = {}
 
-    def add(self, record: Record) -> None:
-        """Count a closed record."""
-        key = (record.method, record.route, record.status, record.error)
-        series = self._requests.get(key) or self._find(record, key)
-        series.seconds.observe(record.seconds, record.trace_id if self._is_traced(record) else "")
-        if record.seconds >= self._slow_seconds and record.answer_seconds >= self._slow_seconds:
-            self._slow.at((record.route or "",)).add()
-        series.request_bytes.observe(record.request_bytes)
-        series.response_bytes.observe(record.response_bytes)
-        if record.is_streamed:
-            self._first_byte.at((record.route or "",)).observe(record.first_byte_seconds)
-        statements = record.statements
-        series.statements.observe(len(statements) + record.statements_dropped)
-        if statements:
-            self._add_statements(statements, record.route)
+    def count(self, kind: Kind, counts: Counts) -> None:
+        """Count some requests of one kind."""
+        series = self._requests.get(kind)
+        if series is None:
+            series = self._requests[kind] = self._find(kind)
+        for histogram, values in zip(series, counts, strict=True):
+            histogram.observe_all(values)
 
-    def _find(self, record: Record, key: tuple[str, str | None, int, str | None]) -> _Request:
-        # A route that did not match has no label, and so one series for all the paths there may be.
+    def add(self, record: Record) -> None:
+        """Count what but few requests have: an example of its duration, slowness, a stream, statements."""
         route = record.route or ""
-        error = record.error or (str(record.status) if record.status >= _SERVER_ERROR else "")
-        method = known_method(record.method)
-        labels = (method, route, str(record.status), error)
-        series = _Request(
+        if self._is_traced(record):
+            kind = Kind(known_method(record.method), record.route, record.status, record.error)
+            self._seconds.at(_labels(kind)).exemplify(record.seconds, record.trace_id)
+        if record.seconds >= self._slow_seconds and record.answer_seconds >= self._slow_seconds:
+            self._slow.at((route,)).add()
+        if record.is_streamed:
+            self._first_byte.at((route,)).observe(record.first_byte_seconds)
+        if record.statements:
+            self._add_statements(record.statements, record.route)
+
+    def _find(self, kind: Kind) -> _Request:
+        labels = _labels(kind)
+        return _Request(
             self._seconds.at(labels),
             self._request_bytes.at(labels),
             self._response_bytes.at(labels),
-            self._statements.at((route,)),
+            self._statements.at((kind.route or "",)),
         )
-        # Unknown methods are looked up each time, or clients could fill the table with them.
-        if method == record.method and len(self._requests) < MAX_REMEMBERED:
-            self._requests[key] = series
-        return series
 
     def _add_statements(self, statements: list[Statement], route: str | None) -> None:
         rows = 0
@@ -188,3 +183,9 @@ class HttpMetrics:
             rows += statement.rows or 0
         if rows:
             self._rows.at((route or "",)).add(rows)
+
+
+def _labels(kind: Kind) -> tuple[str, str, str, str]:
+    # A route that did not match has no label, and so one series for all the paths there may be.
+    error = kind.error or (str(kind.status) if kind.is_failed else "")
+    return (kind.method, kind.route or "", str(kind.status), error)

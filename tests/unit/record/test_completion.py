@@ -1,0 +1,40 @@
+"""What headers tell of a request when it is over."""
+
+from upshift.record import Record
+from upshift.record.completion import complete
+from upshift.record.model import MAX_TEXT
+
+
+def completed(request=(), response=()):
+    record = Record("GET", "/", 0.0)
+    record.request_headers, record.response_headers = dict(request), response
+    complete(record)
+    return record
+
+
+def test_media_type_and_codings_are_read_in_lower_case_without_parameters():
+    record = completed(
+        [(b"accept-encoding", b"GZIP")],
+        [(b"content-type", b" Text/HTML ; charset=utf-8"), (b"content-encoding", b"BR")],
+    )
+    assert (record.accept_encoding, record.content_type, record.content_encoding) == (
+        "gzip",
+        "text/html",
+        "br",
+    )
+
+
+def test_headers_may_be_lists():
+    assert completed(response=([b"content-type", b"text/css"],)).content_type == "text/css"
+
+
+def test_it_lets_go_of_the_headers_and_twice_changes_nothing():
+    record = completed(response=[(b"content-type", b"text/css")])
+    assert (record.request_headers, record.response_headers) == ({}, ())
+    complete(record)
+    assert record.content_type == "text/css"
+
+
+def test_a_long_value_is_cut():
+    record = completed(response=[(b"content-type", b"x" * 1_000_000)])
+    assert len(record.content_type) == MAX_TEXT
