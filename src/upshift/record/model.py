@@ -139,26 +139,16 @@ class Record:
         context: what the application wants said in the log lines of this request; None until it does.
     """
 
+    # What most requests have is in slots; what few have is the class's until it is set. To set all in each
+    # record takes some tenths of a microsecond of every request, and half as much memory again.
     __slots__ = (
-        "accept_encoding",
-        "cache_hits",
-        "cache_seconds",
+        "__dict__",
         "client",
-        "content_encoding",
-        "content_type",
-        "context",
         "endpoint",
-        "error",
         "first_byte_seconds",
         "is_closed",
-        "is_sampled",
-        "is_streamed",
         "method",
-        "parent_span_id",
         "path",
-        "pool_wait_seconds",
-        "queue_seconds",
-        "request_bytes",
         "request_headers",
         "request_id",
         "response_bytes",
@@ -170,11 +160,25 @@ class Record:
         "span_id",
         "started",
         "statements",
-        "statements_dropped",
         "status",
         "trace_id",
-        "trace_state",
     )
+
+    accept_encoding = ""
+    cache_hits = 0
+    cache_seconds = 0.0
+    content_encoding = ""
+    content_type = ""
+    context: dict[str, Any] | None = None
+    error: str | None = None
+    is_sampled: bool | None = None
+    is_streamed = False
+    parent_span_id = ""
+    pool_wait_seconds = 0.0
+    queue_seconds = 0.0
+    request_bytes = 0
+    statements_dropped = 0
+    trace_state = ""
 
     def __init__(self, method: str, path: str, started: float) -> None:
         self.method = method
@@ -192,25 +196,10 @@ class Record:
         self.request_id = ""
         self.trace_id = ""
         self.span_id = ""
-        self.parent_span_id = ""
-        self.is_sampled: bool | None = None
-        self.trace_state = ""
-        self.request_bytes = 0
-        self.is_streamed = False
         self.first_byte_seconds = 0.0
-        self.pool_wait_seconds = 0.0
-        self.queue_seconds = 0.0
-        self.cache_seconds = 0.0
-        self.cache_hits = 0
         self.seconds = 0.0
         self.response_bytes = 0
-        self.content_type = ""
-        self.content_encoding = ""
-        self.accept_encoding = ""
         self.statements: list[Statement] = []
-        self.statements_dropped = 0
-        self.error: str | None = None
-        self.context: dict[str, Any] | None = None
 
     @property
     def operation(self) -> str:

@@ -135,7 +135,7 @@ async def test_what_is_kept_of_a_hostile_request_is_small(shop):
     app, upshift = shop
     await answer(app, islice(hostile_requests(random.Random(7)), 500))
     for record in upshift.observation().records:
-        texts = [getattr(record, name) for name in record.__slots__ if isinstance(getattr(record, name), str)]
+        texts = [getattr(record, name) for name in dir(record) if isinstance(getattr(record, name), str)]
         assert sum(map(len, texts)) < 10_000
 
 
