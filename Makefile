@@ -8,8 +8,12 @@ BIN := $(VENV)/bin
 # What CI and this repository's machines have: tests that want more wait for each other.
 WORKERS ?= 2
 
+# The tests of what leans on SQLAlchemy's private parts.
+SQLALCHEMY_TESTS := $(addprefix tests/contract/test_,sqlalchemy_contract.py pool_contract.py) \
+	$(addprefix tests/unit/sql/test_,batching.py capture.py comments.py pool.py transactions.py wrapping.py)
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench contract clean
+.PHONY: help demo test lint bench contract prometheus clean
 
 help:  ## Show the targets
 	@sed -nE 's/^([a-z]+):.*##  *(.*)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -17,7 +21,7 @@ help:  ## Show the targets
 demo: $(VENV)/.demo  ## Find, fix and prove on ShopEase
 	$(BIN)/upshift demo $(ARGS)
 
-test: lint contract  ## Run the linters and all tests
+test: lint contract prometheus  ## Run the linters and all tests
 	$(BIN)/python -m pytest -q --doctest-modules src
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
@@ -28,7 +32,13 @@ lint: $(VENV)/.dev  ## Run ruff, mypy --strict and the import contracts
 	$(BIN)/lint-imports
 
 contract: $(VENV)/.dev .venv-sqlalchemy-2.0/.contract  ## Run the tests that pin SQLAlchemy's private parts, on its older versions
-	.venv-sqlalchemy-2.0/bin/python -m pytest -q -p no:cacheprovider tests/contract tests/unit/sql/test_batching.py tests/unit/sql/test_capture.py
+	.venv-sqlalchemy-2.0/bin/python -m pytest -q -p no:cacheprovider $(SQLALCHEMY_TESTS)
+
+prometheus:  ## Install Prometheus for its tests, where that is possible
+	@{ command -v prometheus && command -v promtool; } >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && \
+		apt-get install -qy --no-install-recommends prometheus; } || \
+		echo "Prometheus is not installed, so its tests are skipped (Debian's package prometheus has it)"
 
 bench: $(VENV)/.bench  ## Run one benchmark (BENCH=name), or all
 	$(BIN)/python benchmarks/run.py $(BENCH)
