@@ -43,7 +43,7 @@ def engine_for(url: str | sa.URL) -> sa.Engine:
     """
     try:
         url = sa.make_url(url)
-    except sa.exc.ArgumentError as error:
+    except (sa.exc.ArgumentError, ValueError) as error:  # a port that is no number is a ValueError
         raise SettingsError(
             "the database URL cannot be read; it looks like postgresql://user:password@host/database"
         ) from error

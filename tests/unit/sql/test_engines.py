@@ -37,7 +37,7 @@ def test_options_of_libpq_stay():
     assert dict(engine_for("postgresql:///d?application_name=x").url.query) == {"application_name": "x"}
 
 
-@pytest.mark.parametrize("url", ["", "nonsense", "://"])
+@pytest.mark.parametrize("url", ["", "nonsense", "://", "postgresql://host:port/shop"])
 def test_what_is_no_url_is_refused_without_repeating_it(url):
     with pytest.raises(SettingsError, match="database URL"):
         engine_for(url)
