@@ -1,7 +1,8 @@
 """Where in the application something happened: the nearest frame that is not a library's.
 
 The walk is on the hot path of every statement, so it does no string work: whether a file belongs to
-the application is decided once for each file name and remembered.
+the application is decided once for each file name and remembered. So is the call site of each place in the
+application's code, as a frame has to decode a table to tell its line.
 """
 
 from __future__ import annotations
@@ -12,13 +13,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import FrameType
+    from types import CodeType, FrameType
 
 MAX_FRAMES = 200
 """Frames walked before giving up; deeper stacks have no call site rather than a slow request."""
 
 MAX_FILES = 20_000
 """File names remembered; code that mints file names (templates, notebooks) cannot grow the table further."""
+
+
+MAX_SITES = 20_000
+"""Call sites remembered; those beyond are made anew each time."""
 
 
 class CallSite(NamedTuple):
@@ -66,6 +71,8 @@ class CallSites:
         self._libraries = ("<", *(path.rstrip("/") + "/" for path in libraries))
         self._packages = tuple(f"-packages/{package}{end}" for package in packages for end in ("/", ".py"))
         self._is_application: dict[str, bool] = {}
+        # By the code's id, as to hash a code object reads all of it; the code is kept, so that the id stays its own.
+        self._sites: dict[tuple[int, int], tuple[CallSite, CodeType]] = {}
 
     def find(self, frame: FrameType | None) -> CallSite | None:
         """Return the nearest application line at or above `frame`, or None."""
@@ -79,9 +86,17 @@ class CallSites:
             if is_application is None:
                 is_application = self._classify(file)
             if is_application:
-                return CallSite(file, frame.f_lineno, code.co_qualname)
+                found = self._sites.get((id(code), frame.f_lasti))
+                return found[0] if found is not None else self._site(frame)
             frame = frame.f_back
         return None
+
+    def _site(self, frame: FrameType) -> CallSite:
+        code = frame.f_code
+        site = CallSite(code.co_filename, frame.f_lineno, code.co_qualname)
+        if len(self._sites) < MAX_SITES:
+            self._sites[id(code), frame.f_lasti] = (site, code)
+        return site
 
     def _classify(self, file: str) -> bool:
         is_application = any(package in file for package in self._packages) or not (

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from upshift.record import CallSite, CallSites
+from upshift.record import callsite as module
 from upshift.record.callsite import MAX_FILES, MAX_FRAMES
 
 HERE = __file__
@@ -149,3 +150,29 @@ def test_a_virtual_environment_inside_the_project_is_a_librarys(tmp_path):
         check=True,
     )
     assert done.stdout == "handler\n"
+
+
+def test_a_place_has_one_call_site_however_often_it_is_found(tmp_path):
+    sites = CallSites()
+    code = compile(
+        "def here():\n    return frame()\n\n\ndef there():\n    return frame(), frame()\n",
+        tmp_path / "app.py",
+        "exec",
+    )
+    names = {"frame": lambda: sites.find(sys._getframe(1))}
+    exec(code, names)
+    first, again = names["here"](), names["here"]()
+    assert first is again
+    assert first == (str(tmp_path / "app.py"), 2, "here")
+    two = names["there"]()
+    assert two[0] == two[1] == (str(tmp_path / "app.py"), 6, "there")
+
+
+def test_code_that_is_minted_has_its_own_call_sites_and_cannot_grow_the_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MAX_SITES", 3)
+    sites = CallSites()
+    names = {"frame": lambda: sites.find(sys._getframe(1))}
+    for number in range(10):
+        exec(compile(f"def f{number}():\n    return frame()", tmp_path / f"{number}.py", "exec"), names)
+        assert names.pop(f"f{number}")() == (str(tmp_path / f"{number}.py"), 2, f"f{number}")
+    assert len(sites._sites) == 3
