@@ -8,6 +8,7 @@ import os
 import sys
 from contextlib import suppress
 from contextvars import ContextVar
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Engine
@@ -129,13 +130,11 @@ class Upshift:
             route_of=self._templates.of,
         )
         self._spans = self._span_export(sync_engines) if settings.tracing.tracing else None
-        self.propagation = Propagation(
-            self._current, HeadSampling(settings.tracing.trace_sample_rate) if self._spans else None
-        )
+        is_sampled = HeadSampling(settings.tracing.trace_sample_rate) if self._spans else None
+        self.propagation = Propagation(self._current, is_sampled)
         self.clients = ClientHooks(self.propagation)
         self._sentry = SentryTags(self._current, self._templates.of)
-        self.lifespan = Lifespan(settings.health)
-        self.lifespan.at_end(self._write_what_is_left)
+        self.lifespan = Lifespan(settings.health, last=self._end)
         self.health = Health(settings.health, lambda: self.lifespan.phase)
         for number, each in enumerate(engines, 1):
             name = "database" if number == 1 else f"database-{number}"
@@ -170,13 +169,14 @@ class Upshift:
         self._transactions = Transactions(
             sync_engines, self._pools.checkouts, self._database.transaction_ended
         )
+        self._comments = Comments(self._templates.of, is_sampled or attrgetter("is_sampled"))
         self._capture = Capture(
             sync_engines,
             self._current,
             call_sites,
             keep_parameters=settings.sql.keep_parameters,
             checkouts=self._pools.checkouts,
-            comments=Comments(self._templates.of) if settings.sql.sql_comments else None,
+            comments=self._comments if settings.sql.sql_comments else None,
         )
         self._batching = Batching(sync_engines, call_sites) if settings.sql.batching else None
         if settings.telemetry.metrics:
@@ -227,6 +227,8 @@ class Upshift:
         if self._batching is not None:
             self._batching.close()
         self._write_what_is_left()
+        if self._spans is not None:
+            self._spans.close(self.settings.health.shutdown_seconds / 2)
         if self._process is not None:
             self._process.close()
         self._shared.close()
@@ -250,8 +252,13 @@ class Upshift:
         if self._shared.totals is not None:
             self._shared.totals.flush()
         if self._spans is not None:
-            self._spans.close(self.settings.health.shutdown_seconds / 2)
+            self._spans.flush(self.settings.health.shutdown_seconds / 2)
         self.logs.flush()
+
+    def _end(self) -> None:
+        """At the end of the lifespan the process may end without another word."""
+        self._write_what_is_left()
+        self.logs.end()
 
     def _around(self, app: ASGIApp) -> ASGIApp:
         traffic, telemetry = self.settings.traffic, self.settings.telemetry
@@ -314,6 +321,8 @@ class Upshift:
             "statements": lambda: self._capture.faults,
             "pools": lambda: self._pools.faults,
             "transactions": lambda: self._transactions.faults,
+            "comments": lambda: self._comments.faults,
+            "batching": lambda: self._batching.faults if self._batching else 0,
             "shared_metrics": lambda: self._shared.totals.faults if self._shared.totals else 0,
             "logs": lambda: self.logs.faults,
             "lifespan": lambda: self.lifespan.faults,

@@ -71,7 +71,7 @@ class CallSites:
         self._libraries = ("<", *(path.rstrip("/") + "/" for path in libraries))
         self._packages = tuple(f"-packages/{package}{end}" for package in packages for end in ("/", ".py"))
         self._is_application: dict[str, bool] = {}
-        # By the code's id, as to hash a code object reads all of it; the code is kept, so that the id stays its own.
+        # By the code's id, as hashing a code object reads all of it; it is kept, so the id stays its own.
         self._sites: dict[tuple[int, int], tuple[CallSite, CodeType]] = {}
 
     def find(self, frame: FrameType | None) -> CallSite | None:

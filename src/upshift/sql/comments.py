@@ -16,6 +16,7 @@ Source: https://google.github.io/sqlcommenter/spec/.
 from __future__ import annotations
 
 import logging
+from operator import attrgetter
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -43,6 +44,7 @@ class Comments:
 
     Args:
         route_of: tells the route of a request that is still open; None where it is not known (yet).
+        is_sampled: tells whether a request is traced, as far as is known; its caller's word where not given.
 
     Attributes:
         faults: statements sent without a comment because of an error.
@@ -57,8 +59,13 @@ class Comments:
         "SELECT 1 /*request_id='a%2Fb',route='%2Fitems%2F%7Bid%7D'*/"
     """
 
-    def __init__(self, route_of: Callable[[Record], str | None]) -> None:
+    def __init__(
+        self,
+        route_of: Callable[[Record], str | None],
+        is_sampled: Callable[[Record], bool | None] = attrgetter("is_sampled"),
+    ) -> None:
         self.faults = 0
+        self._is_sampled = is_sampled
         self._route_of = route_of
         self._routes: dict[str, str] = {}
 
@@ -98,7 +105,7 @@ class Comments:
         if route := self._route_of(record):
             pairs.append(f"route='{self._encoded_route(route)}'")
         if record.trace_id and not route_only:
-            flags = "01" if record.is_sampled else "00"
+            flags = "01" if self._is_sampled(record) else "00"
             pairs.append(f"traceparent='00-{_encoded(record.trace_id)}-{_encoded(record.span_id)}-{flags}'")
         return ",".join(pairs)
 

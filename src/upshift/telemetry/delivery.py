@@ -69,13 +69,13 @@ class SpanDelivery:
         token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))  # its calls need no spans themselves
         try:
             exporter = self.exporter()
-            with Silence(exporter):
+            with Silence(exporter) as silence:
                 result = exporter.export(spans)
         except Exception as fault:  # noqa: BLE001 - an exporter may fail in any way
             self._count(len(spans), fault)
         else:
             if result is not SpanExportResult.SUCCESS:
-                self._count(len(spans), None)
+                self._count(len(spans), None, silence.said)
         finally:
             detach(token)
 
@@ -88,12 +88,13 @@ class SpanDelivery:
         except Exception as fault:  # noqa: BLE001 - likewise
             self._count(0, fault)
 
-    def _count(self, spans: int, fault: Exception | None) -> None:
+    def _count(self, spans: int, fault: Exception | None, said: str = "") -> None:
         self.undelivered += spans
         self.faults += 1
         if self.faults == 1:
             logger.warning(
-                "%d spans could not be exported; later ones are only counted, and requests go on",
+                "%d spans could not be exported; later ones are only counted, and requests go on%s",
                 spans,
+                f": {said}" if said else "",
                 exc_info=fault,
             )

@@ -13,7 +13,7 @@ import logging
 import threading
 from importlib.metadata import entry_points
 from os import environ
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from opentelemetry.sdk.environment_variables import (
     OTEL_EXPORTER_OTLP_PROTOCOL,
@@ -91,6 +91,10 @@ class _HashedResource(Resource):
         return super().__eq__(other)
 
 
+MAX_SAID = 500
+"""Characters kept of what an exporter says."""
+
+
 class Silence(logging.Filter):
     """Keeps what an exporter logs in one thread to itself: it would log every batch that fails.
 
@@ -98,10 +102,14 @@ class Silence(logging.Filter):
 
     Args:
         exporter: whose loggers, those named as the modules of its classes, are silenced.
+
+    Attributes:
+        said: the first line that was kept; "" where there was none.
     """
 
     def __init__(self, exporter: SpanExporter) -> None:
         super().__init__()
+        self.said = ""
         self._thread = threading.get_ident()
         self._loggers = [
             logging.getLogger(name) for name in {kind.__module__ for kind in type(exporter).__mro__}
@@ -109,11 +117,15 @@ class Silence(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Refuse the lines of the thread."""
-        return record.thread != self._thread
+        if record.thread != self._thread:
+            return True
+        self.said = self.said or record.getMessage()[:MAX_SAID]
+        return False
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         for logger in self._loggers:
             logger.addFilter(self)
+        return self
 
     def __exit__(self, *_: object) -> None:
         for logger in self._loggers:

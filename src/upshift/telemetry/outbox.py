@@ -80,6 +80,15 @@ class Outbox(Generic[T]):
         if waiting + weight >= self._batch:
             queue.wake.set()
 
+    def flush(self, deadline_seconds: float) -> bool:
+        """Deliver what waits, and return when that is done; False where it takes longer than the deadline."""
+        if self._closed or self._queue is None or self._thread is None or not self._thread.is_alive():
+            return True
+        delivered = threading.Event()
+        self._queue.asked.append(delivered)
+        self._queue.wake.set()
+        return delivered.wait(deadline_seconds)
+
     def close(self, deadline_seconds: float) -> None:
         """Deliver what waits, and finish; what takes longer than the deadline is left behind.
 
@@ -110,8 +119,11 @@ class Outbox(Generic[T]):
             queue.wake.wait(self._seconds)
             queue.wake.clear()
             is_last = queue.is_closing  # before the queue is emptied: nothing is put when closing
+            asked = [queue.asked.popleft() for _ in range(len(queue.asked))]
             while batch := queue.take(self._batch):
                 self._deliver(batch)
+            for delivered in asked:
+                delivered.set()
         self._finish()
 
 
@@ -120,6 +132,7 @@ class _Queue(Generic[T]):
 
     def __init__(self) -> None:
         self.wake = threading.Event()
+        self.asked: deque[threading.Event] = deque()
         self.is_closing = False
         self.is_abandoned = False
         self._things: deque[tuple[T, int]] = deque()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-TRACEPARENT, REQUEST_ID = "traceparent", "X-Request-ID"
+TRACEPARENT, TRACESTATE, REQUEST_ID = "traceparent", "tracestate", "X-Request-ID"
 
 
 class Job(Record):
@@ -51,6 +51,7 @@ class Job(Record):
         job.span_id = record.span_id
         job.parent_span_id = record.parent_span_id
         job.is_sampled = record.is_sampled
+        job.trace_state = record.trace_state
         job.context = None if record.context is None else dict(record.context)
         return job
 
@@ -192,6 +193,8 @@ def outgoing_headers(record: Record, *, is_sampled: bool | None) -> dict[str, st
         if is_sampled is None:
             span_id, is_sampled = record.parent_span_id or span_id, record.is_sampled
         headers[TRACEPARENT] = f"00-{record.trace_id}-{span_id}-{'01' if is_sampled else '00'}"
+        if record.trace_state:
+            headers[TRACESTATE] = record.trace_state
     if record.request_id:
         headers[REQUEST_ID] = record.request_id
     return headers

@@ -41,7 +41,8 @@ _OPERATION = re.compile(r"[A-Za-z]+")
 _TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE|JOIN)\s+([\w.\"`]{1,100})", re.IGNORECASE)
 _NANOSECONDS = 1_000_000_000
 _SERVER_ERROR = 500
-_STEP, _MASK = 0x9E3779B97F4A7C15, (1 << 64) - 1
+# Not the one that `upshift.record.identity` counts by, or a statement would have a later request's id.
+_STEP, _MASK = 0xBF58476D1CE4E5B9, (1 << 64) - 1
 _SCOPE = InstrumentationScope("upshift", schema_url=SCHEMA)
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 

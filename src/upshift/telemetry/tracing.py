@@ -134,6 +134,10 @@ class SpanExport:
         if self.is_traced(record):
             self._outbox.put(record, 1 + len(record.statements))
 
+    def flush(self, deadline_seconds: float) -> bool:
+        """Export what waits; False where that takes longer than the deadline."""
+        return self._outbox.flush(deadline_seconds)
+
     def close(self, deadline_seconds: float) -> None:
         """Export what waits and end the exporter, but return by the deadline. Twice does nothing more."""
         self._outbox.close(deadline_seconds)

@@ -126,3 +126,41 @@ def test_every_request_has_one_line_and_uvicorn_none(tmp_path, workers):
     access = [each for each in lines_of(tmp_path) if each["logger"] == "upshift.access"]
     assert sorted(each["request_id"] for each in access if each["path"] != "/orders/0") == sorted(ids[1:])
     assert not any(each["logger"] == "uvicorn.access" for each in lines_of(tmp_path))
+
+
+def test_nothing_that_is_said_while_the_process_ends_is_lost(tmp_path):
+    """Uvicorn ends by the signal that it was sent, so nothing else is done at exit."""
+    (tmp_path / "shop.py").write_text(
+        "import logging\n"
+        "from fastapi import FastAPI\n"
+        "from upshift import Upshift\n"
+        "app = FastAPI()\n"
+        "up = Upshift(app, log_format='json', log_file='shop.log')\n"
+        "up.lifespan.at_end(lambda: logging.getLogger('shop').info('the last of mine'))\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", "shop:app", "--port", str(port)],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=5).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        server.terminate()
+        server.wait(20)
+    finally:
+        server.kill()
+        server.wait(10)
+    said = [json.loads(line)["message"] for line in (tmp_path / "shop.log").read_text().splitlines()]
+    assert said[-3] == "the last of mine"
+    assert said[-2] == "Application shutdown complete."
+    assert said[-1].startswith("Finished server process")

@@ -133,3 +133,26 @@ class TestClosing:
         outbox.put("one", 1)
         outbox.close(20.0)
         assert not outbox._thread.is_alive()
+
+
+class TestFlush:
+    def test_what_waits_is_delivered_when_it_returns_and_more_can_follow(self, delivered):
+        outbox = outbox_to(delivered)
+        for round_number in range(3):
+            outbox.put(round_number, 1)
+            assert outbox.flush(20.0)
+            assert [each for batch in delivered.batches for each in batch] == list(range(round_number + 1))
+        outbox.close(20.0)
+        assert outbox.dropped == 0
+
+    def test_it_returns_by_the_deadline(self, delivered):
+        outbox = outbox_to(delivered)
+        delivered.gate.clear()
+        outbox.put(1, 1)
+        assert not outbox.flush(0.05)
+
+    def test_without_a_thread_there_is_nothing_to_wait_for(self, delivered):
+        outbox = outbox_to(delivered)
+        assert outbox.flush(0.0)
+        outbox.close(0.0)
+        assert outbox.flush(0.0)

@@ -57,6 +57,15 @@ class TestOutgoingHeaders:
             "X-Request-ID": TRACE,
         }
 
+    def test_the_callers_trace_state_goes_with_its_trace(self):
+        record = identified(traceparent=PARENT, tracestate="vendor=1")
+        assert outgoing_headers(record, is_sampled=True)["tracestate"] == "vendor=1"
+        assert "tracestate" not in outgoing_headers(identified(tracestate="vendor=1"), is_sampled=True)
+
+    def test_a_job_hands_the_trace_state_on_too(self, propagation):
+        with propagation.restore({"traceparent": PARENT, "tracestate": "vendor=1"}):
+            assert propagation.headers()["tracestate"] == "vendor=1"
+
     def test_the_flag_is_the_decision_of_who_samples(self, request_record):
         def sent(rate):
             return Propagation(current, HeadSampling(rate)).headers()["traceparent"][-2:]

@@ -199,3 +199,23 @@ def test_a_record_that_is_not_traced_costs_five_calls(exporter):
     export.take(record)
     sys.setprofile(None)
     assert (calls.count("call"), calls.count("c_call")) == (3, 3)  # with `setprofile` itself
+
+
+def test_no_two_spans_of_a_trace_share_an_id_however_many_requests_a_process_has_of_it(exporter):
+    export, ids = export_to(exporter, rate=1.0), Ids()
+    for _ in range(50):
+        record = closed_record(flags=b"01", statements=20)
+        ids.identify(record, {b"traceparent": PARENT + b"01"})
+        export.take(record)
+    export.close(20.0)
+    spans = [span.context.span_id for span in exporter.get_finished_spans()]
+    assert len(spans) == len(set(spans)) == 50 * 21
+
+
+def test_what_was_flushed_is_exported_and_tracing_goes_on(exporter):
+    export = export_to(exporter, rate=1.0)
+    for number in range(1, 3):
+        export.take(closed_record())
+        assert export.flush(20.0)
+        assert len(exporter.get_finished_spans()) == number
+    export.close(20.0)

@@ -35,6 +35,7 @@ class Lifespan:
 
     Args:
         settings: `drain_seconds` and `shutdown_seconds`.
+        last: called after all that was given to `at_end`.
 
     Attributes:
         phase: where the process is: `starting` from the server's start message on, `serving` once everything
@@ -51,12 +52,13 @@ class Lifespan:
         ('database', 'cache')
     """
 
-    def __init__(self, settings: HealthSettings) -> None:
+    def __init__(self, settings: HealthSettings, last: Call | None = None) -> None:
         self.settings = settings
         self.phase: Phase = "serving"
         self.faults = 0
         self._resources: dict[str, Resource] = {}
         self._last: list[Ending] = []
+        self._very_last = () if last is None else (_last_call(last),)
 
     def add(
         self,
@@ -94,8 +96,7 @@ class Lifespan:
 
         It is called whatever happens before, also when the start failed; the first one given first.
         """
-        name = getattr(callback, "__qualname__", repr(callback))
-        self._last.append(Ending(f"the last call, {name},", lambda: call(callback)))
+        self._last.append(_last_call(callback))
 
     def order(self) -> tuple[str, ...]:
         """Return the names in the order in which they are started.
@@ -140,11 +141,11 @@ class Lifespan:
     @property
     def last_calls(self) -> tuple[Ending, ...]:
         """What is to be called at the very end."""
-        return tuple(self._last)
+        return (*self._last, *self._very_last)
 
     def _has_work(self) -> bool:
         settings = self.settings
-        if not (self._resources or self._last or settings.health or settings.drain_seconds):
+        if not (self._resources or self.last_calls or settings.health or settings.drain_seconds):
             return False
         try:
             asyncio.get_running_loop()
@@ -152,6 +153,11 @@ class Lifespan:
             logger.warning("Upshift starts and stops nothing: this event loop is not asyncio's")
             return False
         return True
+
+
+def _last_call(callback: Call) -> Ending:
+    name = getattr(callback, "__qualname__", repr(callback))
+    return Ending(f"the last call, {name},", lambda: call(callback))
 
 
 def _factory(

@@ -68,7 +68,7 @@ def event_of(record: logging.LogRecord) -> Event:
     event = Event(
         record.created,
         record.levelname.lower(),
-        message if len(message) <= MAX_MESSAGE else shortened(message, MAX_MESSAGE),
+        message.rstrip("\n") if len(message) <= MAX_MESSAGE else shortened(message, MAX_MESSAGE),
         record.name,
         fields,
     )

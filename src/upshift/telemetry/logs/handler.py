@@ -33,6 +33,7 @@ class LogHandler(logging.Handler):
         faults: lines that could not be made.
         takeover: what the handler has been put in place of.
         patience_seconds: how long `flush` may take.
+        is_prompt: whether each line is written before the next thing happens, as the process may end.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class LogHandler(logging.Handler):
         super().__init__()
         self.faults = 0
         self.patience_seconds = EXIT_SECONDS
+        self.is_prompt = False
         self.takeover: Takeover | None = None
         self.formatter: Formatter = formatter
         self._writer = writer
@@ -69,6 +71,8 @@ class LogHandler(logging.Handler):
             self._writer.write(line)
             if record.levelno >= logging.ERROR and self._error_writer is not None:
                 self._error_writer.write(line)
+            if self.is_prompt:
+                self.flush()
         except Exception:  # noqa: BLE001 - whatever it is, the caller goes on
             self.faults += 1
 

@@ -81,6 +81,16 @@ class Logs:
         """Take over again from whoever has configured logging since, as servers do; call it at startup."""
         if self._installed is not None:
             self._installed.takeover.take()
+            self._installed.handler.is_prompt = False
+
+    def end(self, deadline_seconds: float = EXIT_SECONDS) -> bool:
+        """Write everything, and from now on each line at once: the process may end without another word.
+
+        Uvicorn, when it has shut down, ends by the signal that it was sent, and no exit handlers run.
+        """
+        if self._installed is not None:
+            self._installed.handler.is_prompt = True
+        return self.flush(deadline_seconds)
 
     def flush(self, deadline_seconds: float = EXIT_SECONDS) -> bool:
         """Wait until everything logged before is written; False where that takes too long."""

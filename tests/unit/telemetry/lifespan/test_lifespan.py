@@ -166,6 +166,13 @@ async def test_ours_starts_before_the_application_and_stops_after_it(lifespan, t
     assert server.state == {"answer": 42}
 
 
+async def test_the_very_last_call_is_the_one_it_was_made_with(told):
+    lifespan = Lifespan(HealthSettings(), last=lambda: told.append("ours"))
+    lifespan.at_end(lambda: told.append("theirs"))
+    await Server(lifespan.around(Starlette())).run()
+    assert told == ["theirs", "ours"]
+
+
 async def test_sync_and_async_calls_and_contexts_are_all_the_same(lifespan, told):
     async def note(what):
         told.append(what)
