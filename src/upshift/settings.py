@@ -96,7 +96,7 @@ class TelemetrySettings:
         metrics: count requests and statements, and answer scrapes.
         metrics_path: where scrapes are answered, unless the application has a route there; empty for nowhere.
         metrics_file: the file in which the workers of one server add up their counts; empty for one that is
-            found by server process, see `upshift.telemetry.shared_path.find_path`.
+            found by server process, see `upshift.telemetry.sharing.path.find_path`.
         server_timing: tell each answer's times in its `Server-Timing` header: never, to requests with an
             `X-Server-Timing` header, or always. Whoever reads it learns how busy the database is.
     """

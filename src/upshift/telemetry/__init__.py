@@ -4,25 +4,24 @@ Flows in: a closed `Record` per request, and what the application itself counts.
 Flows out: the Prometheus exposition, log lines, spans, and answers to probes.
 """
 
-from upshift.telemetry.clients import ClientHooks
-from upshift.telemetry.database import DatabaseMetrics
 from upshift.telemetry.endpoints import Endpoints, MetricsEndpoint
-from upshift.telemetry.exposition import Exposition, expose
-from upshift.telemetry.faults import count_faults
 from upshift.telemetry.health import Health, disk_check, engine_check, probe_endpoints, redis_check
-from upshift.telemetry.http import HttpMetrics
+from upshift.telemetry.ids import ClientHooks, Propagation, SentryTags
 from upshift.telemetry.lifespan import Lifespan
 from upshift.telemetry.logs import install as install_logs
-from upshift.telemetry.metrics import Metrics
-from upshift.telemetry.process import ProcessMetrics
-from upshift.telemetry.propagation import Propagation
-from upshift.telemetry.sampling import HeadSampling
-from upshift.telemetry.sentry import SentryTags
+from upshift.telemetry.metrics import (
+    DatabaseMetrics,
+    Exposition,
+    HttpMetrics,
+    Metrics,
+    ProcessMetrics,
+    SocketMetrics,
+    count_faults,
+    expose,
+)
 from upshift.telemetry.server_timing import timing_headers
-from upshift.telemetry.shared_metrics import SharedMetrics
-from upshift.telemetry.shared_path import find_path
-from upshift.telemetry.sockets import SocketMetrics
-from upshift.telemetry.tracing import SpanExport
+from upshift.telemetry.sharing import SharedMetrics, find_path
+from upshift.telemetry.tracing import HeadSampling, SpanExport
 
 __all__ = [
     "ClientHooks",

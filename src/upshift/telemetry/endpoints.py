@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from upshift.telemetry.exposition import expose
+from upshift.telemetry.metrics.exposition import expose
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from upshift.telemetry.exposition import Totals
-    from upshift.telemetry.metrics import Metrics
+    from upshift.telemetry.metrics.exposition import Totals
+    from upshift.telemetry.metrics.registry import Metrics
 
 _READING = frozenset({"GET", "HEAD"})
 

@@ -18,8 +18,8 @@ from upshift.sql.capture import Capture
 from upshift.sql.comments import Comments
 from upshift.sql.pool import Pools
 from upshift.sql.transactions import Transactions
-from upshift.telemetry.database import DatabaseMetrics
-from upshift.telemetry.metrics import Metrics
+from upshift.telemetry.metrics.database import DatabaseMetrics
+from upshift.telemetry.metrics.registry import Metrics
 
 ROUTE = "/items/{id}"
 MINE = text("SELECT query FROM pg_stat_activity WHERE pid = pg_backend_pid()")

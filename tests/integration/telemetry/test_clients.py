@@ -16,8 +16,8 @@ from fastapi import FastAPI
 
 from upshift.record import Record, Recorder
 from upshift.record.identity import parse_traceparent
-from upshift.telemetry.clients import ClientHooks
-from upshift.telemetry.propagation import Propagation
+from upshift.telemetry.ids.clients import ClientHooks
+from upshift.telemetry.ids.propagation import Propagation
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 IDS = ("traceparent", "x-request-id")

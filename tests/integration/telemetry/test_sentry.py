@@ -21,7 +21,7 @@ from fastapi import FastAPI, HTTPException
 from sentry_sdk.transport import Transport
 
 from upshift.record import Attachment, Recorder
-from upshift.telemetry.sentry import SentryTags
+from upshift.telemetry.ids.sentry import SentryTags
 
 events = []
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from upshift.telemetry.shared import FLUSH_SECONDS, SharedTotals
+from upshift.telemetry.sharing.totals import FLUSH_SECONDS, SharedTotals
 
 COUNT = """
 import sys, time
 from array import array
 from pathlib import Path
-from upshift.telemetry.shared import Series, SharedTotals
+from upshift.telemetry.sharing.totals import Series, SharedTotals
 
 series = [Series(b"%d" % i, "counter", array("d", [0.0] * 10)) for i in range(100)]
 shared = SharedTotals(Path(sys.argv[1]), lambda: series)

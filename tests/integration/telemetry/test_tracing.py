@@ -26,7 +26,7 @@ from upshift.record.identity import Ids
 from upshift.settings import TracingSettings
 from upshift.sql.capture import Capture
 from upshift.sql.digest import normalise
-from upshift.telemetry.tracing import SpanExport
+from upshift.telemetry.tracing.export import SpanExport
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -323,7 +323,7 @@ import os, sys, time
 from upshift.record import Record
 from upshift.record.identity import Ids
 from upshift.settings import TracingSettings
-from upshift.telemetry.tracing import SpanExport
+from upshift.telemetry.tracing.export import SpanExport
 
 ids = Ids()
 export = SpanExport(

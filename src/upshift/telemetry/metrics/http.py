@@ -1,0 +1,191 @@
+"""The metrics of HTTP requests and of their statements, made of closed records.
+
+Names and labels are those of OpenTelemetry's semantic conventions for HTTP servers and database clients, in
+Prometheus form. What they do not name, statements and rows, is named in their manner.
+
+A request adds to series that are found by one look into a table, so its price does not depend on labels.
+"""
+
+from __future__ import annotations
+
+import math
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
+
+from upshift.record import METHODS, Kind, known_method
+from upshift.telemetry.metrics.registry import DURATION_BUCKETS, SIZE_BUCKETS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from upshift.record import Counts, Record, Statement
+    from upshift.telemetry.metrics.registry import Histogram, LabelBounds, Metrics
+
+MAX_ROUTES = 500
+"""Routes with a label of their own."""
+
+MAX_ERRORS = 50
+"""Exceptions with a label of their own."""
+
+MAX_DIGESTS = 500
+"""Kinds of statement with a label of their own."""
+
+MAX_REMEMBERED = 10_000
+"""Combinations of labels whose series are remembered; others are looked up each time."""
+
+STATEMENT_BUCKETS = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
+FAST_BUCKETS = (0.0005, 0.001, 0.0025, *DURATION_BUCKETS)
+
+_OPERATIONS = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "CALL")
+_SERVER_ERROR = 500
+
+
+class _Request(NamedTuple):
+    """The series of requests that have all labels in common."""
+
+    seconds: Histogram
+    request_bytes: Histogram
+    response_bytes: Histogram
+    statements: Histogram
+
+
+class HttpMetrics:
+    """Counts requests, and the statements that they sent.
+
+    Args:
+        metrics: where the families are declared.
+        digest_of: tells the kind of a statement by its text, shortly and without its values.
+        active: tells the number of open requests.
+        slow_request_seconds: what counts as slow.
+        is_traced: tells whether a request's trace can be found, and so be named as an example; where it is
+            not given, those that the caller sampled.
+
+    Example:
+        >>> from upshift.record import Counts, Kind
+        >>> from upshift.telemetry.metrics.registry import Metrics
+        >>> metrics = Metrics()
+        >>> http = HttpMetrics(metrics, digest_of=str, active=lambda: 0)
+        >>> http.count(Kind("GET", "/orders/{order_id}", 200, None), Counts((0.012,), (0,), (310,), (3,)))
+        >>> duration = "http_server_request_duration_seconds"
+        >>> [each.labels for each in metrics.series() if each.family == duration]
+        [('GET', '/orders/{order_id}', '200', '')]
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        digest_of: Callable[[str], str],
+        active: Callable[[], int],
+        slow_request_seconds: float = math.inf,
+        is_traced: Callable[[Record], bool] | None = None,
+    ) -> None:
+        self._digest_of = digest_of
+        self._slow_seconds = slow_request_seconds
+        self._is_traced = is_traced or attrgetter("is_sampled")
+        statuses = tuple(map(str, range(100, 600)))
+        route: LabelBounds = {"http_route": MAX_ROUTES}
+        labels: LabelBounds = {
+            "http_request_method": sorted(METHODS),
+            **route,
+            "http_response_status_code": statuses,
+            "error_type": MAX_ERRORS,
+        }
+        self._seconds = metrics.histogram(
+            "http_server_request_duration", "Duration of HTTP requests, to the last byte sent", labels=labels
+        )
+        self._request_bytes = metrics.histogram(
+            "http_server_request_body_size",
+            "Bytes that the application read of request bodies",
+            unit="bytes",
+            labels=labels,
+            buckets=SIZE_BUCKETS,
+        )
+        self._response_bytes = metrics.histogram(
+            "http_server_response_body_size",
+            "Bytes of response bodies, as they were sent",
+            unit="bytes",
+            labels=labels,
+            buckets=SIZE_BUCKETS,
+        )
+        self._first_byte = metrics.histogram(
+            "http_server_time_to_first_byte", "Time to the start of streamed responses", labels=route
+        )
+        self._slow = metrics.counter(
+            "http_server_slow_requests", "Requests that took longer than the threshold in force", labels=route
+        )
+        self._statements = metrics.histogram(
+            "http_server_request_statements",
+            "Statements that a request sent to databases",
+            unit="statements",
+            labels=route,
+            buckets=STATEMENT_BUCKETS,
+        )
+        statement_labels: LabelBounds = {
+            "db_operation_name": _OPERATIONS,
+            "db_query_digest": MAX_DIGESTS,
+            "http_route": MAX_ROUTES,
+            "error_type": MAX_ERRORS,
+        }
+        self._operation_seconds = metrics.histogram(
+            "db_client_operation_duration",
+            "Time in the database's driver for each statement, fetching included",
+            labels=statement_labels,
+            buckets=FAST_BUCKETS,
+        )
+        self._rows = metrics.counter("db_client_rows", "Rows fetched or changed", unit="rows", labels=route)
+        gauge = metrics.gauge("http_server_active_requests", "Requests that are open")
+        metrics.before_collecting(lambda: gauge.set(active()))
+        self._requests: dict[Kind, _Request] = {}
+        self._operations: dict[tuple[str, str | None, str | None], Histogram] = {}
+
+    def count(self, kind: Kind, counts: Counts) -> None:
+        """Count some requests of one kind."""
+        series = self._requests.get(kind)
+        if series is None:
+            series = self._requests[kind] = self._find(kind)
+        for histogram, values in zip(series, counts, strict=True):
+            histogram.observe_all(values)
+
+    def add(self, record: Record) -> None:
+        """Count what but few requests have: an example of its duration, slowness, a stream, statements."""
+        route = record.route or ""
+        if self._is_traced(record):
+            kind = Kind(known_method(record.method), record.route, record.status, record.error)
+            self._seconds.at(_labels(kind)).exemplify(record.seconds, record.trace_id)
+        if record.seconds >= self._slow_seconds and record.answer_seconds >= self._slow_seconds:
+            self._slow.at((route,)).add()
+        if record.is_streamed:
+            self._first_byte.at((route,)).observe(record.first_byte_seconds)
+        if record.statements:
+            self._add_statements(record.statements, record.route)
+
+    def _find(self, kind: Kind) -> _Request:
+        labels = _labels(kind)
+        return _Request(
+            self._seconds.at(labels),
+            self._request_bytes.at(labels),
+            self._response_bytes.at(labels),
+            self._statements.at((kind.route or "",)),
+        )
+
+    def _add_statements(self, statements: list[Statement], route: str | None) -> None:
+        rows = 0
+        for statement in statements:
+            digest = self._digest_of(statement.sql)
+            key = (digest, route, statement.error)
+            seconds = self._operations.get(key)
+            if seconds is None:
+                operation = statement.sql.lstrip()[:10].partition(" ")[0].upper()
+                seconds = self._operation_seconds.at((operation, digest, route or "", statement.error or ""))
+                if len(self._operations) < MAX_REMEMBERED:
+                    self._operations[key] = seconds
+            seconds.observe(statement.execute_seconds + statement.fetch_seconds)
+            rows += statement.rows or 0
+        if rows:
+            self._rows.at((route or "",)).add(rows)
+
+
+def _labels(kind: Kind) -> tuple[str, str, str, str]:
+    # A route that did not match has no label, and so one series for all the paths there may be.
+    error = kind.error or (str(kind.status) if kind.is_failed else "")
+    return (kind.method, kind.route or "", str(kind.status), error)

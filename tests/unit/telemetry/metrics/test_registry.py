@@ -1,0 +1,233 @@
+"""Counters, gauges and histograms: declared once, bounded, exact."""
+
+import faulthandler
+import math
+import os
+import sys
+from collections import Counter as Tally
+from itertools import accumulate
+from threading import Thread
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from upshift.telemetry import Metrics
+from upshift.telemetry.metrics.registry import MAX_LABEL_LENGTH, MAX_SERIES, MAX_WAITING, OTHER
+
+
+@pytest.fixture
+def metrics():
+    return Metrics()
+
+
+def values(family):
+    return {labels: list(series.values) for labels, series in family.series.items()}
+
+
+class TestDeclaring:
+    def test_again_with_the_same_facts_gives_the_same_family(self, metrics):
+        declared = metrics.counter("orders", "Orders", labels={"channel": ("web",)})
+        assert metrics.counter("orders", "Orders", labels={"channel": ["web"]}) is declared
+
+    @pytest.mark.parametrize(
+        "again",
+        [
+            lambda metrics: metrics.counter("orders", "Something else"),
+            lambda metrics: metrics.gauge("orders", "Orders"),
+            lambda metrics: metrics.counter("orders", "Orders", labels={"channel": 5}),
+        ],
+    )
+    def test_again_with_other_facts_is_refused(self, metrics, again):
+        metrics.counter("orders", "Orders")
+        with pytest.raises(ValueError, match="orders is declared already"):
+            again(metrics)
+
+    @pytest.mark.parametrize("name", ["", "Orders", "1st", "orders-placed", "orders placed", "ördërs", "a\n"])
+    def test_a_name_that_prometheus_would_refuse_is_refused(self, metrics, name):
+        with pytest.raises(ValueError, match="cannot name a metric"):
+            metrics.counter(name, "Orders")
+
+    @pytest.mark.parametrize("label", ["le", "__name__", "Channel", "channel-name"])
+    def test_so_is_such_a_label(self, metrics, label):
+        with pytest.raises(ValueError, match="label"):
+            metrics.counter("orders", "Orders", labels={label: 5})
+
+    @pytest.mark.parametrize(
+        ("name", "unit", "full"),
+        [
+            ("queue_wait", "seconds", "queue_wait_seconds"),
+            ("queue_wait_seconds", "seconds", "queue_wait_seconds"),
+            ("orders_placed", "orders", "orders_placed"),
+            ("revenue", "", "revenue"),
+        ],
+    )
+    def test_the_unit_ends_the_name_unless_the_name_says_it(self, metrics, name, unit, full):
+        assert metrics.counter(name, "…", unit=unit).name == full
+
+    def test_the_suffix_of_the_exposition_is_not_part_of_the_name(self, metrics):
+        assert metrics.counter("orders_total", "Orders").name == "orders"
+
+    @pytest.mark.parametrize("buckets", [(), (1, 1), (2, 1), (1, math.inf), (math.nan,), (1, math.nan)])
+    def test_buckets_must_be_finite_and_rise(self, metrics, buckets):
+        with pytest.raises(ValueError, match="buckets of wait"):
+            metrics.histogram("wait", "Wait", buckets=buckets)
+
+
+class TestLabels:
+    def test_a_value_that_was_not_declared_is_other(self, metrics):
+        orders = metrics.counter("orders", "Orders", labels={"channel": ("web", "phone")})
+        orders.add(1, channel="web")
+        orders.add(2, channel="fax")
+        orders.add(3, channel="pigeon")
+        assert values(orders) == {("web",): [1.0], (OTHER,): [5.0]}
+        assert orders.refused == 2
+
+    def test_values_beyond_the_bound_are_other(self, metrics):
+        orders = metrics.counter("orders", "Orders", labels={"shop": 2})
+        for shop in ("a", "b", "c", "a", "d"):
+            orders.add(shop=shop)
+        assert values(orders) == {("a",): [2.0], ("b",): [1.0], (OTHER,): [2.0]}
+
+    def test_combinations_are_bounded_as_well(self, metrics):
+        orders = metrics.counter("orders", "Orders", labels={"shop": 200, "item": 200})
+        for number in range(MAX_SERIES + 500):
+            orders.add(shop=number % 200, item=number // 200)
+        assert len(orders.series) == MAX_SERIES + 1
+        assert values(orders)[OTHER, OTHER] == [500.0]
+
+    def test_a_long_value_is_cut_and_a_broken_one_mended(self, metrics):
+        orders = metrics.counter("orders", "Orders", labels={"shop": 5})
+        orders.add(shop="x" * 1_000_000)
+        orders.add(shop="\ud800")
+        assert set(orders.series) == {("x" * MAX_LABEL_LENGTH,), ("?",)}
+
+    @pytest.mark.parametrize("labels", [{}, {"shop": "a"}, {"channel": "a", "shop": "b"}])
+    def test_labels_that_were_not_declared_are_refused(self, metrics, labels):
+        orders = metrics.counter("orders", "Orders", labels={"channel": ("web",)})
+        with pytest.raises(ValueError, match="orders has the labels channel"):
+            orders.add(**labels)
+
+
+class TestCounting:
+    @pytest.mark.parametrize("amount", [-1, math.inf, math.nan])
+    def test_a_counter_only_rises(self, metrics, amount):
+        orders = metrics.counter("orders", "Orders")
+        with pytest.raises(ValueError, match="only rises"):
+            orders.add(amount)
+        assert values(orders) == {(): [0.0]}
+
+    def test_a_gauge_is_what_it_was_set_to_last(self, metrics):
+        open_orders = metrics.gauge("open_orders", "Open orders")
+        open_orders.set(5)
+        open_orders.add(-2)
+        assert values(open_orders) == {(): [3.0]}
+
+    def test_an_observation_on_a_bound_belongs_below_it(self, metrics):
+        wait = metrics.histogram("wait", "Wait", buckets=(1, 2))
+        for seconds in (0.5, 1.0, 1.5, 2.0, 9.0):
+            wait.observe(seconds)
+        assert values(wait) == {(): [2.0, 2.0, 1.0, 14.0]}
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+    def test_what_is_no_number_is_only_counted_as_refused(self, metrics, value):
+        wait = metrics.histogram("wait", "Wait", buckets=(1,))
+        wait.observe(value)
+        assert values(wait) == {(): [0.0, 0.0, 0.0]}
+        assert wait.labelled().rejected == 1
+
+    def test_so_is_it_among_others(self, metrics):
+        wait = metrics.histogram("wait", "Wait", buckets=(1,))
+        for value in (0.5, math.nan, 2.0, math.inf, 0.25):
+            wait.observe(value)
+        assert values(wait) == {(): [2.0, 1.0, 2.75]}
+        assert wait.labelled().rejected == 2
+
+    @pytest.mark.parametrize("value", [None, "1", object()])
+    def test_who_observes_something_else_is_told_at_once(self, metrics, value):
+        wait = metrics.histogram("wait", "Wait", buckets=(1,))
+        with pytest.raises(TypeError):
+            wait.observe(value)
+        wait.observe(2)
+        assert values(wait) == {(): [0.0, 1.0, 2.0]}
+
+    @given(st.lists(st.floats(-10, 10), max_size=3 * MAX_WAITING), st.integers(1, 2 * MAX_WAITING))
+    def test_each_observation_is_in_its_bucket_whenever_it_is_read(self, observed, read_every):
+        bounds = (-1, 0, 1, 5)
+        wait = Metrics().histogram("wait", "Wait", buckets=bounds)
+        for number, value in enumerate(observed):
+            wait.observe(value)
+            if number % read_every == 0:
+                assert sum(wait.labelled().values[:-1]) == number + 1
+        *counts, total = wait.labelled().values
+        assert list(accumulate(counts)) == [
+            *(sum(value <= bound for value in observed) for bound in bounds),
+            len(observed),
+        ]
+        assert total == pytest.approx(sum(observed), abs=1e-9)
+
+    def test_few_observations_wait(self, metrics):
+        wait = metrics.histogram("wait", "Wait", buckets=(1,)).labelled()
+        for _ in range(10 * MAX_WAITING):
+            wait.observe(2)
+            assert len(wait._waiting) < MAX_WAITING
+
+    def test_a_signal_that_observes_while_its_thread_is_counting_does_not_wait_for_ever(self, metrics):
+        wait = metrics.histogram("wait", "Wait", buckets=(1,)).labelled()
+        with wait._lock:
+            for _ in range(MAX_WAITING + 1):
+                wait.observe(2)
+        assert list(wait.values) == [0.0, MAX_WAITING + 1, 2.0 * (MAX_WAITING + 1)]
+
+    def test_threads_lose_nothing(self, metrics):
+        orders = metrics.counter("orders", "Orders").labelled()
+        wait = metrics.histogram("wait", "Wait", buckets=(1,)).labelled()
+
+        def work():
+            for _ in range(20_000):
+                orders.add()
+                wait.observe(2)
+
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            threads = [Thread(target=work) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            sys.setswitchinterval(interval)
+        assert (list(orders.values), list(wait.values)) == ([80_000.0], [0.0, 80_000.0, 160_000.0])
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_forked_while_a_thread_counts_counts_on(metrics):
+    orders = metrics.counter("orders", "Orders", labels={"channel": 5})
+    wait = metrics.histogram("wait", "Wait", buckets=(1,))
+    orders.add(channel="web")
+    with metrics._lock, orders._lock, orders.labelled(channel="web")._lock, wait.labelled()._lock:
+        child = os.fork()
+        if child == 0:
+            faulthandler.dump_traceback_later(20, exit=True)
+            orders.add(channel="web")
+            orders.add(channel="phone")
+            wait.observe(2)
+            metrics.gauge("stock", "Stock")
+            counted = [list(each.values) for each in metrics.series()]
+            os._exit(counted != [[2.0], [1.0], [0.0, 1.0, 2.0], [0.0]])
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_an_observation_is_one_python_call_and_two_in_c(metrics):
+    wait = metrics.histogram("wait", "Wait").labelled()
+    calls = Tally()
+
+    def count(_frame, event, _argument):
+        calls[event] += 1
+
+    sys.setprofile(count)
+    wait.observe(0.01)
+    sys.setprofile(None)
+    assert calls["call"] == 1
+    assert calls["c_call"] <= 3  # to append, to ask for the length, and the end of profiling
