@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from upshift.record import METHODS, Kind, known_method
 from upshift.telemetry.metrics.registry import DURATION_BUCKETS, SIZE_BUCKETS
+from upshift.telemetry.operation import operation_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +38,6 @@ STATEMENT_BUCKETS = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 50
 FAST_BUCKETS = (0.0005, 0.001, 0.0025, *DURATION_BUCKETS)
 
 _OPERATIONS = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "CALL")
-_SERVER_ERROR = 500
 
 
 class _Request(NamedTuple):
@@ -175,8 +175,8 @@ class HttpMetrics:
             key = (digest, route, statement.error)
             seconds = self._operations.get(key)
             if seconds is None:
-                operation = statement.sql.lstrip()[:10].partition(" ")[0].upper()
-                seconds = self._operation_seconds.at((operation, digest, route or "", statement.error or ""))
+                labels = (operation_of(statement.sql), digest, route or "", statement.error or "")
+                seconds = self._operation_seconds.at(labels)
                 if len(self._operations) < MAX_REMEMBERED:
                     self._operations[key] = seconds
             seconds.observe(statement.execute_seconds + statement.fetch_seconds)

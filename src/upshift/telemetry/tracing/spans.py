@@ -18,6 +18,9 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.status import Status, StatusCode
 
+from upshift.record import METHODS, known_method
+from upshift.telemetry.operation import operation_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -31,13 +34,9 @@ MAX_STATEMENT_SPANS = 128
 MAX_QUERY_LENGTH = 2_000
 """Characters of a statement's text."""
 
-METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
-"""Methods that are named as they are; others are `_OTHER`, as the conventions ask."""
-
 SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
 
 _READS = frozenset({"SELECT", "WITH", "VALUES", "SHOW", "EXPLAIN"})
-_OPERATION = re.compile(r"[A-Za-z]+")
 _TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE|JOIN)\s+([\w.\"`]{1,100})", re.IGNORECASE)
 _NANOSECONDS = 1_000_000_000
 _SERVER_ERROR = 500
@@ -134,7 +133,7 @@ class SpanBuilder:
 
     def _statement_attributes(self, statement: Statement) -> Attributes:
         text = self._digest_text(statement.sql)
-        operation = match.group().upper() if (match := _OPERATION.match(text)) else "SQL"
+        operation = operation_of(text) or "SQL"
         table = _TABLE.search(text)
         attributes: Attributes = {
             "db.system.name": self._database_system,
@@ -166,7 +165,8 @@ def error_of(record: Record) -> str:
 def request_attributes(record: Record) -> Attributes:
     """The attributes of a request's span."""
     attributes: Attributes = {
-        "http.request.method": record.method if record.method in METHODS else "_OTHER",
+        "http.request.method": known_method(record.method),
+        "url.scheme": _encodable(record.scheme[:100]),
         "url.path": _encodable(record.path),
         "http.response.status_code": record.status,
         "http.request.body.size": record.request_bytes,

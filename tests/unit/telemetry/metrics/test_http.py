@@ -132,6 +132,7 @@ def test_statements_are_counted_by_operation_kind_route_and_error(metrics, http)
     record.statements = [
         ran("SELECT 1"),
         ran("  select 2"),
+        ran("\nSELECT\n 3"),
         ran("INSERT x", error="IntegrityError", rows=None),
     ]
     http.add(record)
@@ -142,9 +143,10 @@ def test_statements_are_counted_by_operation_kind_route_and_error(metrics, http)
     assert counts == {
         ("SELECT", "select", "/orders/{order_id}", ""): 1,
         ("SELECT", "  sele", "/orders/{order_id}", ""): 1,
+        ("SELECT", "\nselec", "/orders/{order_id}", ""): 1,
         ("INSERT", "insert", "/orders/{order_id}", "IntegrityError"): 1,
     }
-    assert series(metrics, "db_client_rows") == {("/orders/{order_id}",): [2.0]}
+    assert series(metrics, "db_client_rows") == {("/orders/{order_id}",): [3.0]}
 
 
 def test_statements_of_a_request_are_counted_with_those_that_were_not_kept(metrics, http):

@@ -98,6 +98,11 @@ class TestRequest:
             "upshift.first_byte.seconds",
         }
 
+    @pytest.mark.parametrize(("scheme", "told"), [("https", "https"), ("x" * 1_000, "x" * 100)])
+    def test_the_scheme_is_told_and_short(self, builder, record, scheme, told):
+        record.scheme = scheme
+        assert builder.build(record)[0].attributes["url.scheme"] == told
+
     def test_a_request_id_of_its_own_is_told(self, builder, record):
         assert "upshift.request_id" not in builder.build(record)[0].attributes
         record.request_id = "checkout-7"
@@ -114,7 +119,8 @@ class TestStatement:
             ("DELETE FROM `order`", "DELETE `order`", "DELETE"),
             ("WITH x AS (SELECT 1) SELECT * FROM x", "WITH x", "WITH"),
             ("COMMIT", "COMMIT", "COMMIT"),
-            ("(SELECT 1)", "SQL", "SQL"),
+            ("(SELECT 1)", "SELECT", "SELECT"),
+            ("?", "SQL", "SQL"),
             ("", "SQL", "SQL"),
         ],
     )
