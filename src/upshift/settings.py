@@ -9,11 +9,22 @@ from __future__ import annotations
 
 import difflib
 import logging
-import math
 import os
 import re
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, get_args, get_type_hints
+from dataclasses import dataclass, field, replace
+from types import NoneType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    TypedDict,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from upshift.errors import SettingsError
 
@@ -24,6 +35,18 @@ Environment = Literal["development", "production"]
 LogFormat = Literal["off", "json", "ecs", "console"]
 ServerTiming = Literal["off", "asked", "always"]
 
+
+class Within(NamedTuple):
+    """The least and the most that a number can be; whatever takes it can bear the most."""
+
+    least: float
+    most: float
+
+
+Share = Annotated[float, Within(0, 1)]
+Seconds = Annotated[float, Within(0, 1_000_000)]
+Size = Annotated[int, Within(0, 10**15)]
+
 SLOW_STATEMENT_SECONDS: dict[Environment, float] = {"development": 0.1, "production": 0.5}
 """What counts as a slow statement where nothing else is set."""
 
@@ -32,7 +55,7 @@ SLOW_REQUEST_SECONDS: dict[Environment, float] = {"development": 0.5, "productio
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
-_NUMBERS = frozenset({"int", "float", "float | None"})
+_UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +70,13 @@ class RecordSettings:
         slow_request_seconds: what counts as slow; None takes `SLOW_REQUEST_SECONDS` by environment.
     """
 
-    ring_size: int = 512
-    sample_rate: float = 0.05
+    ring_size: Annotated[int, Within(0, 1_000_000)] = 512
+    sample_rate: Share = 0.05
     packages: tuple[str, ...] = ()
-    slow_request_seconds: float | None = None
+    slow_request_seconds: Seconds | None = None
 
     def __post_init__(self) -> None:
-        _check_share(self, "sample_rate")
+        _check(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +93,11 @@ class SqlSettings:
 
     batching: bool = False
     keep_parameters: bool = False
-    slow_statement_seconds: float | None = None
+    slow_statement_seconds: Seconds | None = None
     sql_comments: bool = False
+
+    def __post_init__(self) -> None:
+        _check(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +110,10 @@ class TrafficSettings:
     """
 
     compression: bool = False
-    compression_minimum_bytes: int = 1_000
+    compression_minimum_bytes: Size = 1_000
+
+    def __post_init__(self) -> None:
+        _check(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +137,7 @@ class TelemetrySettings:
     server_timing: ServerTiming = "off"
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        _check(self)
         if self.metrics_path and not self.metrics_path.startswith("/"):
             raise SettingsError(
                 f"metrics_path (UPSHIFT_METRICS_PATH) is {self.metrics_path!r}; a path starts with a slash"
@@ -127,24 +156,23 @@ class LogSettings:
         log_sample_rate: share of ordinary requests with an access line; failed and slow ones always have one.
         log_file: a file to write to, beside nothing else; empty for standard error.
         log_error_file: a further file that takes errors only; empty for none.
-        log_rotate_bytes: size from which on a file is moved aside.
-        log_rotate_count: files moved aside that are kept.
+        log_rotate_bytes: size from which on a file is moved aside; 0 for never.
+        log_rotate_count: files moved aside that are kept; 0 for never moving any.
         log_redact: names of fields whose values are never written, comma-separated in the variable.
     """
 
     log_format: LogFormat = "off"
     log_level: str = "INFO"
     access_log: bool = True
-    log_sample_rate: float = 1.0
+    log_sample_rate: Share = 1.0
     log_file: str = ""
     log_error_file: str = ""
-    log_rotate_bytes: int = 100_000_000
-    log_rotate_count: int = 5
+    log_rotate_bytes: Size = 100_000_000
+    log_rotate_count: Annotated[int, Within(0, 10_000)] = 5
     log_redact: tuple[str, ...] = ("authorization", "cookie", "password", "secret", "set-cookie", "token")
 
     def __post_init__(self) -> None:
-        _check_choices(self)
-        _check_share(self, "log_sample_rate")
+        _check(self)
         levels = logging.getLevelNamesMapping()
         if self.log_level not in levels:
             raise SettingsError(
@@ -163,10 +191,10 @@ class TracingSettings:
     """
 
     tracing: bool = False
-    trace_sample_rate: float = 0.05
+    trace_sample_rate: Share = 0.05
 
     def __post_init__(self) -> None:
-        _check_share(self, "trace_sample_rate")
+        _check(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,10 +212,13 @@ class HealthSettings:
     """
 
     health: bool = True
-    health_timeout_seconds: float = 2.0
-    health_cache_seconds: float = 1.0
-    drain_seconds: float = 0.0
-    shutdown_seconds: float = 10.0
+    health_timeout_seconds: Annotated[float, Within(0.001, 1_000_000)] = 2.0
+    health_cache_seconds: Seconds = 1.0
+    drain_seconds: Seconds = 0.0
+    shutdown_seconds: Seconds = 10.0
+
+    def __post_init__(self) -> None:
+        _check(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +230,11 @@ class DiagnoseSettings:
         large_response_bytes: uncompressed responses from this size on are worth compressing.
     """
 
-    repeated_statements: int = 3
-    large_response_bytes: int = 10_000
+    repeated_statements: Annotated[int, Within(1, 1_000_000)] = 3
+    large_response_bytes: Size = 10_000
+
+    def __post_init__(self) -> None:
+        _check(self)
 
 
 class Arguments(TypedDict, total=False):
@@ -264,6 +298,9 @@ class Settings:
     health: HealthSettings = field(default_factory=HealthSettings)
     diagnose: DiagnoseSettings = field(default_factory=DiagnoseSettings)
 
+    def __post_init__(self) -> None:
+        _check(self)
+
     @property
     def slow_statement_seconds(self) -> float:
         """The threshold in force: the one set, or the environment's."""
@@ -287,17 +324,12 @@ class Settings:
             SettingsError: a variable has a value that its setting cannot have.
         """
         variables = os.environ if variables is None else variables
-        settings = cls()
-        name = variables.get("UPSHIFT_ENVIRONMENT", settings.environment)
-        environment = next((each for each in SLOW_STATEMENT_SECONDS if each == name), None)
-        if environment is None:
-            raise _wrong_environment(name)
-        sections = {
-            section.name: _read_section(getattr(settings, section.name), variables)
-            for section in fields(cls)
-            if section.name != "environment"
+        given = {
+            name: _parse(variables[variable_of(name)], kind)
+            for _, name, kind in _fields()
+            if variable_of(name) in variables
         }
-        return replace(settings, environment=environment, **sections)
+        return cls().changed(cast("Arguments", given))
 
     def changed(self, arguments: Arguments) -> Settings:
         """Return these settings with some given as arguments.
@@ -310,15 +342,13 @@ class Settings:
             >>> Settings().changed({"batching": True}).sql.batching
             True
         """
-        owners = {each.name: section for section, each in _fields()}
+        owners = {name: section for section, name, _ in _fields()}
         sections: dict[str, dict[str, object]] = {}
         for name, value in arguments.items():
             if name not in owners:
                 raise TypeError(f"there is no setting {name!r}{_nearest(name, owners)}")
             sections.setdefault(owners[name], {})[name] = value
         changed: dict[str, Any] = sections.pop("", {})
-        if changed.get("environment", "production") not in SLOW_STATEMENT_SECONDS:
-            raise _wrong_environment(changed["environment"])
         for section, values in sections.items():
             changed[section] = replace(getattr(self, section), **values)
         return replace(self, **changed)
@@ -351,8 +381,8 @@ def explain_settings(settings: Settings, variables: Mapping[str, str]) -> tuple[
     """
     by_variables = Settings.from_environment(variables)
     rows = []
-    for section, each in _fields():
-        name, variable = each.name, variable_of(each.name)
+    for section, name, _ in _fields():
+        variable = variable_of(name)
         value = getattr(getattr(settings, section) if section else settings, name)
         expected = getattr(getattr(by_variables, section) if section else by_variables, name)
         if value is None:  # the environment decides
@@ -372,7 +402,7 @@ def misspelt_variables(variables: Mapping[str, str]) -> dict[str, str]:
         >>> misspelt_variables({"UPSHIFT_BATCHNG": "true", "UPSHIFT_SERVICE_HOST": "10.0.0.7"})
         {'UPSHIFT_BATCHNG': 'UPSHIFT_BATCHING'}
     """
-    known = {variable_of(each.name) for _, each in _fields()}
+    known = {variable_of(name) for _, name, _ in _fields()}
     near = {
         name: difflib.get_close_matches(name, known, 1, 0.9)
         for name in variables
@@ -381,22 +411,18 @@ def misspelt_variables(variables: Mapping[str, str]) -> dict[str, str]:
     return {name: matches[0] for name, matches in near.items() if matches}
 
 
-def _fields() -> Iterator[tuple[str, Any]]:
-    """Every setting's field, with the name of its section; `environment` is in none."""
-    for each in fields(Settings):
-        if each.name == "environment":
-            yield "", each
+def _fields() -> Iterator[tuple[str, str, Any]]:
+    """Every setting's section, name and type; `environment` is in no section."""
+    for section, kind in get_type_hints(Settings).items():
+        if section == "environment":
+            yield "", section, kind
         else:
-            yield from ((each.name, setting) for setting in fields(getattr(Settings(), each.name)))
+            yield from ((section, name, each) for name, each in get_type_hints(kind).items())
 
 
 def _nearest(name: str, names: Mapping[str, str]) -> str:
     near = difflib.get_close_matches(name, names, 1)
     return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _wrong_environment(name: object) -> SettingsError:
-    return SettingsError(f"UPSHIFT_ENVIRONMENT is {name!r}; it can be {' or '.join(SLOW_STATEMENT_SECONDS)}")
 
 
 _CREDENTIALS = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]*(?=@)")
@@ -413,15 +439,6 @@ def _shown(value: object) -> str:
     return _CREDENTIALS.sub(r"\1:***", str(value))
 
 
-def _read_section(section: Any, variables: Mapping[str, str]) -> Any:  # noqa: ANN401 - any section
-    values = {}
-    for each in fields(section):
-        name = variable_of(each.name)
-        if name in variables:
-            values[each.name] = _parse(name, variables[name], str(each.type))
-    return replace(section, **values)
-
-
 def variable_of(name: str) -> str:
     """The variable of a setting.
 
@@ -432,34 +449,48 @@ def variable_of(name: str) -> str:
     return f"UPSHIFT_{name.upper()}"
 
 
-def _parse(name: str, text: str, kind: str) -> bool | float | str | tuple[str, ...]:
+def _parse(text: str, kind: Any) -> bool | float | str | tuple[str, ...]:  # noqa: ANN401 - any type
+    """Read a variable; a text that cannot be read stays what it is, and the check refuses it by name."""
     text = text.strip()
-    if kind.startswith("tuple"):
+    if get_origin(kind) is tuple:
         return tuple(part.strip() for part in text.split(",") if part.strip())
-    if kind == "bool":
-        if text.lower() in _TRUE | _FALSE:
-            return text.lower() in _TRUE
-        raise SettingsError(f"{name} is {text!r}; it can be true or false")
-    if kind not in _NUMBERS:
+    if kind is bool:
+        return text.lower() in _TRUE if text.lower() in _TRUE | _FALSE else text
+    number = int if kind is int else float
+    if number not in (kind, *get_args(kind)):
         return text
     try:
-        number = int(text) if kind == "int" else float(text)
+        return number(text)
     except ValueError:
-        number = -1
-    if number < 0 or not math.isfinite(number):
-        raise SettingsError(f"{name} is {text!r}; it must be a number from 0 up")
-    return number
+        return text
 
 
-def _check_share(section: Any, name: str) -> None:  # noqa: ANN401 - any section
-    value = getattr(section, name)
-    if not 0 <= value <= 1:
-        raise SettingsError(f"{name} ({variable_of(name)}) is {value}; it can be 0 to 1")
-
-
-def _check_choices(section: Any) -> None:  # noqa: ANN401 - any section
-    for name, kind in get_type_hints(type(section)).items():
-        choices = get_args(kind)
+def _check(section: object) -> None:
+    """Refuse what a section's types do not allow: arguments come from code that nobody may have checked."""
+    for name, kind in get_type_hints(type(section), include_extras=True).items():
         value = getattr(section, name)
-        if choices and all(isinstance(each, str) for each in choices) and value not in choices:
-            raise SettingsError(f"{name} ({variable_of(name)}) is {value!r}; it can be {', '.join(choices)}")
+        wanted = _wanted(value, kind)
+        if wanted:
+            raise SettingsError(f"{name} ({variable_of(name)}) is {value!r}; it can be {wanted}")
+
+
+def _wanted(value: object, kind: Any) -> str:  # noqa: ANN401 - any type
+    """What a setting of this type can be, in words; nothing where the value is such."""
+    inner = get_args(kind)
+    if NoneType in inner:
+        return "" if value is None else _wanted(value, inner[0])
+    if get_origin(kind) is Literal:
+        fits, words = value in inner, " or ".join(inner)
+    elif get_origin(kind) is Annotated:
+        number, (least, most) = inner
+        fits = isinstance(value, (int, number)) and not isinstance(value, bool) and least <= value <= most
+        words = f"a {'whole ' if number is int else ''}number from {least} to {most}"
+    elif get_origin(kind) is tuple:
+        fits = isinstance(value, tuple) and all(isinstance(each, str) for each in value)
+        words = "a tuple of texts, such as ('one', 'two')"
+    elif kind is str:
+        fits = isinstance(value, str) and not _UNWRITABLE.search(value)
+        words = "a text without control characters"
+    else:
+        fits, words = isinstance(value, kind), "true or false" if kind is bool else f"a {kind.__name__}"
+    return "" if fits else words

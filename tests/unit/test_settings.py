@@ -1,9 +1,19 @@
-from typing import get_type_hints
+import math
+from collections import deque
+from typing import get_args, get_type_hints
 
 import pytest
 
 from upshift.errors import SettingsError
-from upshift.settings import Arguments, Settings, explain_settings, misspelt_variables, variable_of
+from upshift.settings import (
+    Arguments,
+    LogSettings,
+    RecordSettings,
+    Settings,
+    explain_settings,
+    misspelt_variables,
+    variable_of,
+)
 
 
 def test_without_variables_everything_has_its_default():
@@ -44,6 +54,8 @@ def test_a_threshold_that_is_set_wins_over_the_environments():
         ("UPSHIFT_BATCHING", ""),
         ("UPSHIFT_RING_SIZE", "1.5"),
         ("UPSHIFT_RING_SIZE", "-1"),
+        ("UPSHIFT_RING_SIZE", "99999999999999999999"),
+        ("UPSHIFT_HEALTH_TIMEOUT_SECONDS", "0"),
         ("UPSHIFT_SAMPLE_RATE", "nan"),
         ("UPSHIFT_SAMPLE_RATE", "inf"),
         ("UPSHIFT_SAMPLE_RATE", "1.5"),
@@ -112,11 +124,63 @@ def test_an_argument_that_is_no_setting_is_refused_with_the_nearest():
         Settings().changed({"batchng": True})
 
 
-@pytest.mark.parametrize("arguments", [{"environment": "prod"}, {"sample_rate": 7}, {"log_format": "xml"}])
-def test_an_argument_that_its_setting_cannot_have_is_refused_by_name(arguments):
-    (name,) = arguments
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("environment", "prod"),
+        ("sample_rate", 7),
+        ("sample_rate", -0.1),
+        ("log_format", "xml"),
+        ("slow_request_seconds", "1"),
+        ("slow_request_seconds", -1),
+        ("slow_statement_seconds", math.nan),
+        ("slow_statement_seconds", True),
+        ("drain_seconds", math.inf),
+        ("shutdown_seconds", None),
+        ("health_timeout_seconds", 0),
+        ("log_redact", "token"),
+        ("log_redact", (b"token",)),
+        ("packages", "shop"),
+        ("packages", (5,)),
+        ("batching", "false"),
+        ("batching", 0),
+        ("log_file", 5),
+        ("log_file", "shop\0.log"),
+        ("log_level", 20),
+        ("metrics_path", None),
+        ("service", "shop\nforged"),
+        ("ring_size", -1),
+        ("ring_size", 1.5),
+        ("ring_size", True),
+        ("ring_size", 10**20),
+        ("log_rotate_count", -1),
+        ("log_rotate_count", 10**9),
+    ],
+)
+def test_an_argument_that_its_setting_cannot_have_is_refused_by_both_its_names(name, value):
+    with pytest.raises(SettingsError, match=rf"^{name} \({variable_of(name)}\) is .*; it can be "):
+        Settings().changed({name: value})
+
+
+@pytest.mark.parametrize("name", get_type_hints(Arguments))
+def test_no_setting_can_be_any_object(name):
     with pytest.raises(SettingsError, match=variable_of(name)):
-        Settings().changed(arguments)
+        Settings().changed({name: object()})
+
+
+@pytest.mark.parametrize("name", ["slow_request_seconds", "slow_statement_seconds"])
+def test_a_threshold_can_be_left_to_the_environment(name):
+    assert getattr(Settings().changed({name: 9}).changed({name: None}), name) == getattr(Settings(), name)
+
+
+def test_the_largest_ring_is_one_that_a_deque_can_have():
+    _, (_, most) = get_args(get_type_hints(RecordSettings, include_extras=True)["ring_size"])
+    assert deque(maxlen=Settings().changed({"ring_size": most}).record.ring_size).maxlen == most
+
+
+def test_every_setting_made_by_itself_is_checked_too():
+    with pytest.raises(SettingsError, match="UPSHIFT_LOG_REDACT"):
+        LogSettings(log_redact="token")
 
 
 def test_each_setting_tells_where_it_came_from():
