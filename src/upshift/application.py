@@ -24,6 +24,7 @@ from upshift.record import (
     Recorder,
     RouteTemplates,
     SocketRecorder,
+    of_requests,
 )
 from upshift.settings import Settings, misspelt_variables
 from upshift.sql import Batching, Capture, Comments, Pools, StatementTable, Transactions
@@ -115,6 +116,7 @@ class Upshift:
         for name, near in misspelt_variables(os.environ).items():
             logger.warning("%s is no setting and does nothing; did you mean %s?", name, near)
         self._bare = app
+        self._faults_at_start = 0
         self._current: ContextVar[Record | None] = ContextVar("upshift_record", default=None)
         self._templates = RouteTemplates()
         self._keeper = Keeper(settings.record)
@@ -122,6 +124,8 @@ class Upshift:
         self._recorders: list[Recorder] = []
         self._socket_recorders: list[SocketRecorder] = []
         self.metrics = Metrics()
+        self._spans = self._span_export(sync_engines) if settings.tracing.tracing else None
+        # Whatever may refuse its settings comes before this, which takes logging over.
         self.logs = install_logs(
             settings.logs,
             service=settings.telemetry.service,
@@ -129,7 +133,6 @@ class Upshift:
             slow_request_seconds=settings.slow_request_seconds,
             route_of=self._templates.of,
         )
-        self._spans = self._span_export(sync_engines) if settings.tracing.tracing else None
         is_sampled = HeadSampling(settings.tracing.trace_sample_rate) if self._spans else None
         self.propagation = Propagation(self._current, is_sampled)
         self.clients = ClientHooks(self.propagation)
@@ -156,7 +159,7 @@ class Upshift:
         self._closing = Closing(
             self._keeper,
             counters=(http.count,),
-            takers=(self._statements.fold, http.add, *self._takers()),
+            takers=(self._statements.fold, of_requests(http.add), *self._takers()),
             after=(self._database.drain, *self._writers()),
             slow_request_seconds=settings.slow_request_seconds,
             takes_all=self.logs.access is not None or self._spans is not None,
@@ -236,12 +239,23 @@ class Upshift:
         self.logs.close()
 
     def _begin(self) -> None:
-        """What waits until the process serves: a server may import the application in another one."""
-        self.logs.take_over()
-        self._sentry.look()
+        """What waits until the process serves: a server may import the application in another one.
+
+        It is done again whenever the application is started anew.
+        """
+        for start in (self.logs.take_over, self._sentry.look, self._start_metrics):
+            try:
+                start()
+            except Exception:
+                self._faults_at_start += 1
+                if self._faults_at_start == 1:
+                    logger.exception("a part of Upshift did not start; later faults are only counted")
+
+    def _start_metrics(self) -> None:
         if self.settings.telemetry.metrics:
             self._shared.join()
-            self._process = ProcessMetrics(self.metrics, is_alone=self._shared.totals is None)
+            if self._process is None:
+                self._process = ProcessMetrics(self.metrics, is_alone=self._shared.totals is None)
             with suppress(RuntimeError):  # an event loop that is not asyncio's
                 self._process.watch(asyncio.get_running_loop())
 
@@ -266,11 +280,18 @@ class Upshift:
             app = Compression(app, minimum_bytes=traffic.compression_minimum_bytes)
         sockets = SocketRecorder(app, self._close_socket, self._current, self._templates)
         self._socket_recorders.append(sockets)
+        not_http = self.lifespan.around(sockets)
+
+        async def others(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "lifespan":
+                self._begin()  # it may be started a second time
+            await not_http(scope, receive, send)
+
         recorder = Recorder(
             app,
             self._closing,
             self._current,
-            others=self.lifespan.around(sockets),
+            others=others,
             templates=self._templates,
             headers_of=timing_headers(telemetry.server_timing),
         )
@@ -297,11 +318,7 @@ class Upshift:
 
     def _close_socket(self, socket: Socket) -> None:
         self._sockets.close(socket)
-        if self.logs.access is not None:
-            self.logs.access.take(socket)
-            self.logs.access.flush()
-        if self._spans is not None:
-            self._spans.take(socket)
+        self._closing.hand_over(socket)
 
     def _span_export(self, engines: tuple[Engine, ...]) -> SpanExport:
         systems = {each.dialect.name for each in engines}
@@ -316,6 +333,7 @@ class Upshift:
     def _faults(self) -> dict[str, Callable[[], int]]:
         recorders = (self._recorders, self._socket_recorders)
         faults: dict[str, Callable[[], int]] = {
+            "start": lambda: self._faults_at_start,
             "record": lambda: sum(each.faults for group in recorders for each in group),
             "counting": lambda: self._closing.faults,
             "statements": lambda: self._capture.faults,

@@ -20,6 +20,7 @@ from starlette.testclient import TestClient
 
 from upshift import Settings, Upshift
 from upshift.diagnose import Severity
+from upshift.errors import SettingsError
 from upshift.settings import RecordSettings
 
 
@@ -409,3 +410,38 @@ async def test_a_request_slower_than_the_threshold_is_counted_and_kept(app):
     upshift.close()
     assert 'http_server_slow_requests_total{http_route="/slow"} 1.0' in page
     assert [record.route for record in records] == ["/slow"]
+
+
+async def test_a_part_that_does_not_start_keeps_no_request_from_its_answer(app, monkeypatch, caplog):
+    @app.get("/ok")
+    def ok():
+        return "ok"
+
+    upshift = Upshift(app)
+    monkeypatch.setattr(upshift._shared, "_find", lambda: Path("/nowhere").resolve(strict=True))
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://shop") as client:
+        answers = [(await client.get(path)).status_code for path in ("/ok", "/metrics")]
+        page = (await client.get("/metrics")).text
+    upshift.close()
+    assert answers == [200, 200]
+    assert 'upshift_faults_total{part="start"} 1.0' in page
+    assert caplog.text.count("a part of Upshift did not start") == 1
+
+
+def test_settings_that_are_refused_leave_logging_as_it_was(app, monkeypatch):
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "nobody_s")
+    before = list(logging.root.handlers)
+    with pytest.raises(SettingsError):
+        Upshift(app, log_format="json", tracing=True)
+    assert logging.root.handlers == before
+
+
+def test_an_application_that_is_started_again_is_observed_again(app):
+    upshift = Upshift(app)
+    for _ in range(2):
+        with TestClient(app) as client:
+            assert client.get("/readyz").status_code == 200
+            loop = upshift._process._loop
+            assert loop.is_running()
+    assert TestClient(app).get("/readyz").status_code == 200  # without a lifespan
+    upshift.close()

@@ -34,6 +34,7 @@ SURFACE = {
         "Statement",
         "find_record",
         "known_method",
+        "of_requests",
     },
     "upshift.sql": {
         "AdviceReport",

@@ -16,7 +16,7 @@ from upshift.record.model import MAX_STATEMENTS, LazyLoad, Record, Statement
 from upshift.record.pool import PoolState
 from upshift.record.recorder import Recorder
 from upshift.record.route import RouteTemplates
-from upshift.record.socket import Socket, SocketRecorder
+from upshift.record.socket import Socket, SocketRecorder, of_requests
 
 __all__ = [
     "MAX_STATEMENTS",
@@ -40,4 +40,5 @@ __all__ = [
     "Statement",
     "find_record",
     "known_method",
+    "of_requests",
 ]

@@ -84,16 +84,18 @@ class Backlog:
 
     def remind(self) -> None:
         """Have all handed on in `SECONDS` at the latest; outside of asyncio, at once."""
-        if (loop := self._timer_of) is None or loop.is_closed():
+        if (loop := self._timer_of) is None or not loop.is_running():
             self._set_timer()
 
-    def hand_on(self) -> None:
-        """Hand on all that wait, unless that is under way already."""
-        if self._lock.acquire(blocking=False):
-            try:
-                self._hand_on()
-            finally:
-                self._lock.release()
+    def hand_on(self) -> bool:
+        """Hand on all that wait, unless that is under way already; return whether it was not."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            self._hand_on()
+        finally:
+            self._lock.release()
+        return True
 
     def drain(self) -> None:
         """Hand on all that wait; those added before this call have been taken when it returns."""
@@ -111,7 +113,8 @@ class Backlog:
 
     def _timer_rings(self) -> None:
         self._timer_of = None
-        self.hand_on()
+        if not self.hand_on():
+            self._set_timer()  # what came too late for whoever is at it must not wait for the next request
 
     def _hand_on(self) -> None:
         for call in self._before:

@@ -16,6 +16,7 @@ from upshift.record.backlog import SIZE, Backlog
 from upshift.record.completion import complete
 from upshift.record.fork import after_fork
 from upshift.record.method import OTHER_METHOD, known_method
+from upshift.record.model import SERVER_ERROR, is_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 MAX_KINDS = 10_000
 """Kinds of requests counted apart; further ones are counted as well or badly answered ones."""
 
-OK, SERVER_ERROR = 200, 500
+OK = 200
 
 
 class Kind(NamedTuple):
@@ -47,7 +48,7 @@ class Kind(NamedTuple):
     @property
     def is_failed(self) -> bool:
         """Whether the application, and not the client, is to blame."""
-        return self.error is not None or self.status >= SERVER_ERROR
+        return is_failure(self.status, self.error)
 
 
 class Counts(NamedTuple):
@@ -152,8 +153,12 @@ class Closing:
             self._backlog.add(record)
         elif len(rows) >= SIZE:
             self._backlog.hand_on()
-        elif len(rows) == 1:
+        else:
             self._backlog.remind()
+
+    def hand_over(self, record: Record) -> None:
+        """Have a record taken that is counted elsewhere."""
+        self._backlog.add(record)
 
     def drain(self) -> None:
         """Count and hand on all that waits."""

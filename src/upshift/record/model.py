@@ -20,6 +20,14 @@ MAX_STATEMENTS = 2_000
 MAX_TEXT = 2_000
 """Characters kept of the path and of a header; a hostile one cannot fill the memory that keeps records."""
 
+INCOMPLETE = "IncompleteResponse"
+"""The error of a record whose application returned before the last byte, as when the client went away."""
+
+GONE = frozenset({"CancelledError", "ClientDisconnect", INCOMPLETE})
+"""Errors by which an application learns that its client has gone; nobody of ours is to blame."""
+
+SERVER_ERROR = 500
+
 REQUEST_ID = b"x-request-id"
 """The header that tells a request's id."""
 
@@ -207,6 +215,11 @@ class Record:
         return f"{self.method} {self.route or NO_ROUTE}"
 
     @property
+    def is_failed(self) -> bool:
+        """Whether the application is to blame, and not the client; cheaper to ask when there is an error."""
+        return is_failure(self.status, self.error)
+
+    @property
     def answer_seconds(self) -> float:
         """How long the client waited: to the last byte, and of a stream, to the first.
 
@@ -237,3 +250,8 @@ class Record:
     def bind(self, **fields: object) -> None:
         """Have fields said in all log lines of this request from now on, and in its access line."""
         self.context = {**(self.context or {}), **fields}
+
+
+def is_failure(status: int, error: str | None) -> bool:
+    """Whether a request with this status and error failed; a client that went away is no failure."""
+    return status >= SERVER_ERROR or (error is not None and error not in GONE)

@@ -11,8 +11,10 @@ from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from upshift.record.identity import Ids
-from upshift.record.model import MAX_TEXT, REQUEST_ID, Record
+from starlette.exceptions import HTTPException
+
+from upshift.record.identity import Ids, safe_request_id
+from upshift.record.model import INCOMPLETE, MAX_TEXT, REQUEST_ID, Record
 from upshift.record.route import RouteTemplates
 
 if TYPE_CHECKING:
@@ -23,9 +25,6 @@ if TYPE_CHECKING:
 
 MAX_METHOD = 20
 """Characters kept of the method; servers pass on any word."""
-
-INCOMPLETE = "IncompleteResponse"
-"""The error of a record whose application returned before the last byte, as when the client went away."""
 
 BODIES = frozenset({"http.response.body", "http.response.pathsend", "http.response.zerocopysend"})
 """The messages that carry the body; the last is the one without `more_body`."""
@@ -42,9 +41,9 @@ class Recorder:
     and of dependencies' exit code, which run after the last byte, belong to it; `seconds` ends at that byte.
     Bytes of files that the server itself sends (`http.response.pathsend`) are not seen.
 
-    An exception leaves as it came; where nothing was answered before, a plain 500 goes out first, which the
-    server would send too, but without the request's id. A fault in `on_close` is logged once, counted, and
-    kept from the request.
+    An exception leaves as it came; where nothing was answered before, and no application is outside that may
+    answer, a plain 500 goes out first, which the server would send too, but without the request's id. A
+    fault in `on_close` is logged once, counted, and kept from the request.
 
     Args:
         app: the application to record.
@@ -96,7 +95,7 @@ class Recorder:
         self._find_route = (templates or RouteTemplates()).find
 
     # In one piece: a call costs half a microsecond among the work of a request, and there are few to save.
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901 - see above
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901, PLR0915 - see above
         """Run the application and record what it answers."""
         if scope["type"] != "http":
             await self._others(scope, receive, send)
@@ -119,11 +118,15 @@ class Recorder:
             if kind == "http.response.start":
                 record.status = message["status"]
                 record.first_byte_seconds = perf_counter() - record.started
-                record.response_headers = headers = message.get("headers", ())
-                added: Headers = () if self._headers_of is None else self._headers_of(record, request)
-                if REQUEST_ID not in dict(headers):  # else the application has its own way with ids
-                    added = (*added, (REQUEST_ID, record.request_id.encode("ascii")))
-                return send({**message, "headers": [*headers, *added]} if added else message)
+                headers = [*message.get("headers", ())]  # any iterable will do, by the ASGI specification
+                record.response_headers = headers
+                if self._headers_of is not None:
+                    headers += self._headers_of(record, request)
+                if (own := dict(headers).get(REQUEST_ID)) is None:
+                    headers += ((REQUEST_ID, record.request_id.encode("ascii")),)
+                else:  # the application, or a recorder inside of it, has its own way with ids
+                    record.request_id = safe_request_id(own) or record.request_id
+                return send({**message, "headers": headers})
             if kind in BODIES:
                 record.response_bytes += len(message.get("body", b""))
                 if not message.get("more_body", False):
@@ -131,13 +134,15 @@ class Recorder:
                 record.is_streamed = True
             return send(message)
 
+        is_outermost = "app" not in scope  # an application outside answers exceptions by itself
         self.active += 1
         token = self._current.set(record)
         try:
             await self._app(scope, receive, recording_send)
         except BaseException as error:
-            record.error = type(error).__name__
-            await _answer_if_nobody_has(record, error, recording_send)
+            _note(record, error)
+            if is_outermost:
+                await _answer_if_nobody_has(record, error, recording_send)
             raise
         finally:
             self._current.reset(token)
@@ -153,6 +158,15 @@ class Recorder:
                     logger.exception(
                         "a record was lost, its request was not touched; later faults are only counted"
                     )
+
+
+def _note(record: Record, error: BaseException) -> None:
+    if isinstance(error, HTTPException) and not record.status:
+        # Whoever is outside answers with it.
+        record.status = error.status_code
+        record.seconds = perf_counter() - record.started
+    else:
+        record.error = type(error).__name__
 
 
 def _end(record: Record) -> None:

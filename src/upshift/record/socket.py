@@ -169,6 +169,16 @@ class SocketRecorder:
                 logger.exception("a connection was not counted; later faults are only counted")
 
 
+def of_requests(take: Callable[[Record], None]) -> Callable[[Record], None]:
+    """Return what takes the records of HTTP requests only, and lets those of connections pass."""
+
+    def take_requests(record: Record) -> None:
+        if not isinstance(record, Socket):
+            take(record)
+
+    return take_requests
+
+
 def _note_sent(socket: Socket, message: Message) -> None:
     match message["type"]:
         case "websocket.send":

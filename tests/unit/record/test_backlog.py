@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from threading import Thread
+from threading import Event, Thread
 
 from upshift.record import Backlog
 from upshift.record.backlog import SECONDS, SIZE
@@ -143,3 +143,40 @@ async def test_a_forked_child_leaves_to_its_parent_what_waits():
     os.close(writing)
     backlog.drain()
     assert taken == ["the parent's"]
+
+
+async def test_what_comes_while_another_thread_hands_on_does_not_wait_for_the_next_request():
+    taken, entered, go_on = [], Event(), Event()
+
+    def take(record):
+        entered.set()
+        go_on.wait(20)
+        taken.append(record)
+
+    backlog = Backlog([take])
+    backlog.add(1)
+    other = Thread(target=backlog.drain)
+    other.start()
+    await asyncio.to_thread(entered.wait, 20)
+    backlog.add(2)
+    await asyncio.sleep(2 * SECONDS)  # the timer rings while the other is at it
+    go_on.set()
+    await asyncio.to_thread(other.join, 20)
+    await asyncio.sleep(2 * SECONDS)
+    assert taken == [1, 2]
+
+
+def test_no_record_waits_for_a_loop_that_has_stopped():
+    taken = []
+    backlog = Backlog([taken.append])
+
+    async def add(record, seconds):
+        backlog.add(record)
+        await asyncio.sleep(seconds)
+
+    stopped, running = asyncio.new_event_loop(), asyncio.new_event_loop()
+    stopped.run_until_complete(add(1, 0))
+    running.run_until_complete(add(2, 2 * SECONDS))
+    stopped.close()
+    running.close()
+    assert taken == [1, 2]

@@ -9,14 +9,15 @@ from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from upshift.record import Record, Recorder, RouteTemplates, Statement
 from upshift.record.completion import complete
-from upshift.record.model import MAX_TEXT
-from upshift.record.recorder import INCOMPLETE, MAX_METHOD
+from upshift.record.model import INCOMPLETE, MAX_TEXT
+from upshift.record.recorder import MAX_METHOD
 
 
 class Recording:
@@ -463,15 +464,50 @@ async def test_the_application_s_own_list_of_headers_is_not_touched():
     assert answer["headers"] == [(b"content-type", b"text/plain")]
 
 
-async def test_a_request_id_that_the_application_sets_stays():
+async def test_a_request_id_that_the_application_sets_stays_and_is_the_record_s():
     answer = start(headers=[(b"x-request-id", b"mine")])
     received = []
 
     async def keep(message):
         received.append(message)
 
-    await Recording(answering(answer, body())).recorder(scope_of(), None, keep)
-    assert received[0] is answer
+    recording = Recording(answering(answer, body()))
+    await recording.recorder(scope_of(), None, keep)
+    assert received[0] == answer == start(headers=[(b"x-request-id", b"mine")])
+    assert recording.record.request_id == "mine"
+
+
+async def test_a_request_id_of_the_application_s_that_is_not_safe_is_only_sent():
+    recording = Recording(answering(start(headers=[(b"x-request-id", b"a b")]), body()))
+    await recording.recorder(scope_of(), None, drop)
+    assert " " not in recording.record.request_id
+
+
+async def test_headers_may_come_one_by_one():
+    received = []
+
+    async def keep(message):
+        received.append(message)
+
+    answer = start() | {
+        "headers": (pair for pair in [(b"content-type", b"text/css"), (b"set-cookie", b"a=b")])
+    }
+    recording = Recording(answering(answer, body()))
+    await recording.recorder(scope_of(), None, keep)
+    assert [name for name, _ in received[0]["headers"]] == [b"content-type", b"set-cookie", b"x-request-id"]
+    assert recording.record.content_type == "text/css"
+
+
+async def test_what_is_mounted_lets_the_application_outside_answer_an_exception():
+    async def missing(scope, receive, send):
+        raise HTTPException(404)
+
+    recording = Recording(missing)
+    outside = Starlette(routes=[Mount("/sub", recording.recorder)])
+    async with AsyncClient(transport=ASGITransport(outside), base_url="http://shop") as client:
+        answer = await client.get("/sub/nowhere")
+    assert answer.status_code == 404
+    assert (recording.record.status, recording.record.error) == (404, None)
 
 
 async def test_the_bytes_that_the_application_reads_of_the_request_are_counted():

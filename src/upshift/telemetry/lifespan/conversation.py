@@ -144,3 +144,5 @@ class Conversation:
         stops = [Ending(f"stopping {running.name!r}", running.stop) for running in reversed(self._running)]
         endings = [*stops, *self._lifespan.last_calls]
         self._lifespan.faults += await end_in_turn(endings, self._lifespan.settings.shutdown_seconds)
+        if self._is_up:
+            self._lifespan.phase = "serving"  # as before its start: whoever asks from now on has no lifespan

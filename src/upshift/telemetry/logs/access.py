@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from random import random
+from threading import Lock
 from time import perf_counter, time
 from typing import TYPE_CHECKING
 
-from upshift.record.recorder import INCOMPLETE
+from upshift.record.fork import after_fork
+from upshift.record.model import SERVER_ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,11 +18,6 @@ if TYPE_CHECKING:
 
 MAX_BUFFER_BYTES = 256 * 1024
 """Bytes of lines that wait for `flush` at most; more are handed on at once."""
-
-SERVER_ERROR = 500
-
-_GONE = frozenset({"CancelledError", "ClientDisconnect", INCOMPLETE})
-"""Errors by which an application learns that its client has gone."""
 
 
 class AccessLog:
@@ -64,35 +61,49 @@ class AccessLog:
         self._lines = bytearray()
         self._error_lines = bytearray()
         self._offset = 0.0
+        # Records come from whoever drains, `flush` from whoever asks for it.
+        self._lock = Lock()
+        after_fork(self._forget)
 
     def take(self, record: Record) -> None:
         """Make the line of a closed record, if it is to have one."""
-        error = record.error
-        if record.status >= SERVER_ERROR or (error is not None and error not in _GONE):
+        slow = self._slow
+        if (record.error is not None or record.status >= SERVER_ERROR) and record.is_failed:
             level, wanted = "error", self._error
-        elif error is not None or (record.seconds >= self._slow and record.answer_seconds >= self._slow):
+        elif record.error is not None or (record.seconds >= slow and record.answer_seconds >= slow):
             level, wanted = "warning", self._warning
         else:
             level = "info"
             wanted = self._info and (self._sample_rate >= 1.0 or random() < self._sample_rate)  # noqa: S311 - sampling, not secrets
         if not wanted:
             return
-        lines = self._lines
-        start = len(lines)
-        if not start:
-            self._offset = time() - perf_counter()
-        try:
-            self._append(lines, record, level, self._offset + record.started + record.seconds)
-        except BaseException:
-            del lines[start:]  # half a line would spoil the next one
-            raise
-        if level == "error" and self._write_errors is not None:
-            self._error_lines += lines[start:]
-        if start > MAX_BUFFER_BYTES:
-            self.flush()
+        with self._lock:
+            lines = self._lines
+            start = len(lines)
+            if not start:
+                self._offset = time() - perf_counter()
+            try:
+                self._append(lines, record, level, self._offset + record.started + record.seconds)
+            except BaseException:
+                del lines[start:]  # half a line would spoil the next one
+                raise
+            if level == "error" and self._write_errors is not None:
+                self._error_lines += lines[start:]
+            if start > MAX_BUFFER_BYTES:
+                self._flush()
 
     def flush(self) -> None:
         """Hand on the lines made since the last time, in one piece."""
+        with self._lock:
+            self._flush()
+
+    def _forget(self) -> None:
+        """In a forked child: the lines are the parent's, and so is who may hold the lock."""
+        self._lock = Lock()
+        self._lines.clear()
+        self._error_lines.clear()
+
+    def _flush(self) -> None:
         if self._lines:
             lines = bytes(self._lines)
             self._lines.clear()

@@ -15,6 +15,7 @@ import os
 from typing import TYPE_CHECKING
 
 from upshift.errors import MissingExtraError, SettingsError
+from upshift.record.model import SERVER_ERROR
 from upshift.telemetry.tracing.outbox import Outbox
 from upshift.telemetry.tracing.sampling import HeadSampling
 
@@ -34,8 +35,6 @@ BATCH_SIZE = 512
 
 DELAY_MILLISECONDS = 5_000
 """How long they wait for others, unless `OTEL_BSP_SCHEDULE_DELAY` says otherwise."""
-
-_SERVER_ERROR = 500
 
 
 class SpanExport:
@@ -123,8 +122,7 @@ class SpanExport:
     def is_traced(self, record: Record) -> bool:
         """Tell whether a closed record is exported: it was sampled, or it failed, or it was slow."""
         return (
-            record.error is not None
-            or record.status >= _SERVER_ERROR
+            ((record.error is not None or record.status >= SERVER_ERROR) and record.is_failed)
             or (record.seconds >= self._slow and record.answer_seconds >= self._slow)
             or self._is_sampled(record)
         ) and not self._is_disabled

@@ -1,7 +1,9 @@
 """Which requests have a line, at which level, when, and in which piece."""
 
 import logging
+import sys
 import time
+from threading import Thread
 
 import pytest
 
@@ -140,3 +142,29 @@ def test_within_a_batch_the_order_of_ends_is_that_of_times():
     for _ in range(10):
         written.take(seconds=0.0)
     assert written.ended == sorted(written.ended)
+
+
+def test_lines_are_whole_and_none_is_lost_whoever_takes_and_flushes(closed):
+    written = []
+    log = AccessLog(lambda buffer, *_: [buffer.append(letter) for letter in b"line\n"], written.append)
+
+    def take():
+        for _ in range(5_000):
+            log.take(closed())
+
+    def flush():
+        for _ in range(5_000):
+            log.flush()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [Thread(target=work) for work in (take, take, flush)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    log.flush()
+    assert b"".join(written) == b"line\n" * 10_000

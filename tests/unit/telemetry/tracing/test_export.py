@@ -59,7 +59,8 @@ class TestWhatIsTraced:
             ({"seconds": 1.1}, 0.0, b"00", True),
             ({"seconds": 1.0}, 0.0, None, True),
             ({"seconds": 0.9}, 0.0, None, False),
-            ({"error": "IncompleteResponse"}, 0.0, b"00", True),
+            ({"error": "KeyError"}, 0.0, b"00", True),
+            ({"error": "IncompleteResponse"}, 0.0, b"00", False),  # the client has gone
         ],
     )
     def test_what_was_sampled_and_always_what_failed_or_was_slow(
