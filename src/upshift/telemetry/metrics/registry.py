@@ -12,6 +12,7 @@ Names follow the Prometheus form of OpenTelemetry's semantic conventions: snake 
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from array import array
@@ -46,6 +47,8 @@ MAX_SERIES = 10_000
 
 MAX_WAITING = 64
 """Observations of a histogram that wait for each other."""
+
+logger = logging.getLogger("upshift.telemetry")
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -361,6 +364,9 @@ class Metrics:
 
     Declaring a metric again with the same facts gives the same family.
 
+    Attributes:
+        faults: calls of functions given to `before_collecting` that failed.
+
     Example:
         >>> metrics = Metrics()
         >>> orders = metrics.counter(
@@ -376,6 +382,7 @@ class Metrics:
         self._families: dict[str, AnyFamily] = {}
         self._before: list[Callable[[], None]] = []
         self._lock = Lock()
+        self.faults = 0
         after_fork(self._renew_locks)
 
     def counter(
@@ -429,13 +436,21 @@ class Metrics:
         return self._declare(HistogramFamily, declared._replace(buckets=bounds))
 
     def before_collecting(self, callback: Callable[[], None]) -> None:
-        """Call a function before the metrics are read, such as one that sets gauges."""
+        """Call a function before the metrics are read, such as one that sets gauges.
+
+        Where it fails the others are called all the same, and the metrics are read as they are.
+        """
         self._before.append(callback)
 
     def refresh(self) -> None:
         """Bring up to date what is counted on the way or read on demand."""
         for callback in self._before:
-            callback()
+            try:
+                callback()
+            except Exception:  # noqa: PERF203 - one of them must not keep the others from being called
+                self.faults += 1
+                if self.faults == 1:
+                    logger.exception("%r failed before a collection; later faults are only counted", callback)
 
     def families(self) -> tuple[AnyFamily, ...]:
         """Return the families in the order of their declaration, up to date."""

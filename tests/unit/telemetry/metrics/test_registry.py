@@ -201,6 +201,25 @@ class TestCounting:
         assert (list(orders.values), list(wait.values)) == ([80_000.0], [0.0, 80_000.0, 160_000.0])
 
 
+class TestCollecting:
+    def test_a_callback_that_fails_keeps_nobody_from_reading(self, metrics, caplog):
+        stock = metrics.gauge("stock", "Stock")
+        metrics.before_collecting(lambda: 1 / 0)
+        metrics.before_collecting(lambda: stock.add(1))
+        assert metrics.families() == (stock,)
+        assert metrics.families() == (stock,)
+        assert values(stock) == {(): [2.0]}
+        assert metrics.faults == 2
+        assert [record.name for record in caplog.records] == ["upshift.telemetry"]
+        assert "ZeroDivisionError" in caplog.text
+
+    def test_one_that_ends_the_process_does(self, metrics):
+        metrics.before_collecting(sys.exit)
+        with pytest.raises(SystemExit):
+            metrics.refresh()
+        assert metrics.faults == 0
+
+
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_child_forked_while_a_thread_counts_counts_on(metrics):
     orders = metrics.counter("orders", "Orders", labels={"channel": 5})
