@@ -7,7 +7,7 @@ Flows out: series, and the exposition.
 from upshift.telemetry.metrics.database import DatabaseMetrics
 from upshift.telemetry.metrics.exposition import Exposition, expose
 from upshift.telemetry.metrics.families import declare_cache, declare_jobs, declare_queues
-from upshift.telemetry.metrics.faults import count_faults
+from upshift.telemetry.metrics.faults import count_dropped, count_faults
 from upshift.telemetry.metrics.http import HttpMetrics
 from upshift.telemetry.metrics.process import ProcessMetrics
 from upshift.telemetry.metrics.registry import Metrics
@@ -20,6 +20,7 @@ __all__ = [
     "Metrics",
     "ProcessMetrics",
     "SocketMetrics",
+    "count_dropped",
     "count_faults",
     "declare_cache",
     "declare_jobs",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from upshift.record.fork import after_fork
 from upshift.telemetry.metrics.http import MAX_ERRORS, MAX_ROUTES
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class SocketMetrics:
     """Counts WebSocket connections and what goes through them.
 
     OpenTelemetry's conventions have no names for these, so they are named in the manner of those for HTTP.
+    A forked child leaves to its parent the connections that were open, and what went through them.
 
     Args:
         metrics: where the families are declared.
@@ -66,12 +68,16 @@ class SocketMetrics:
             labels=directions,
         )
         self._told: dict[Socket, tuple[int, int, int, int]] = {}
+        self._parents: frozenset[Socket] = frozenset()
         # A scrape reads in a thread while connections close in the event loop's.
         self._lock = Lock()
+        after_fork(self._forget)
         metrics.before_collecting(self._refresh)
 
     def close(self, socket: Socket) -> None:
         """Count a connection that has ended."""
+        if socket in self._parents:
+            return
         with self._lock:
             self._add_new(socket)
             self._told.pop(socket, None)
@@ -81,12 +87,18 @@ class SocketMetrics:
     def _refresh(self) -> None:
         active = dict.fromkeys((labels[0] for labels, _ in self._active.snapshot()), 0)
         with self._lock:
-            for socket in tuple(self._opened()):
+            for socket in frozenset(self._opened()) - self._parents:
                 route = socket.route or ""
                 active[route] = active.get(route, 0) + 1
                 self._add_new(socket)
         for route, count in active.items():
             self._active.at((route,)).set(count)
+
+    def _forget(self) -> None:
+        """In a forked child: the open connections are the parent's, and so is who may hold the lock."""
+        self._lock = Lock()
+        self._parents = frozenset(self._opened())
+        self._told = {}
 
     def _add_new(self, socket: Socket) -> None:
         now = (

@@ -1,5 +1,12 @@
 """Connections are told while they are open, and each message once."""
 
+import os
+import signal
+from contextlib import suppress
+from threading import Event, Thread
+
+import pytest
+
 from upshift.record import Socket
 from upshift.telemetry.metrics.registry import Metrics
 from upshift.telemetry.metrics.sockets import SocketMetrics
@@ -88,3 +95,36 @@ def test_closed_connections_are_forgotten():
         told.metrics.families()
         told.end(socket)
     assert told.sockets._told == {}
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_forked_while_connections_are_told_leaves_them_to_its_parent():
+    told, reading, done = Told(), Event(), Event()
+    kept = told.accept()
+    kept.messages_sent = 3  # not told before the fork
+
+    def opened():
+        reading.set()
+        done.wait(20)
+        return told.open
+
+    told.sockets._opened = opened
+    thread = Thread(target=told.metrics.refresh)  # has the lock from here on
+    thread.start()
+    assert reading.wait(20)
+    told.sockets._opened = lambda: told.open
+    if (child := os.fork()) == 0:
+        with suppress(BaseException):
+            signal.alarm(30)
+            own = told.accept("/prices")
+            own.messages_sent = 1
+            assert told.values("messages") == {("/prices", "sent"): [1.0]}
+            assert told.values("active_connections") == {("/prices",): [1.0]}
+            told.end(kept)
+            assert list(told.values("connection_duration_seconds")) == []
+            os._exit(0)
+        os._exit(1)
+    done.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert told.values("messages") == {("/rooms/{room}", "sent"): [3.0]}
