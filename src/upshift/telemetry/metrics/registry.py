@@ -18,6 +18,7 @@ import re
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from itertools import pairwise
 from threading import Lock
 from time import time
@@ -205,7 +206,7 @@ class Histogram:
 
 
 S = TypeVar("S", Counter, Gauge, Histogram)
-LabelBounds = Mapping[str, Iterable[str] | int]
+LabelBounds = Mapping[str, Iterable[object] | int]
 
 
 class Declaration(NamedTuple):
@@ -271,11 +272,14 @@ class Family(Generic[S]):
     def labelled(self, **labels: object) -> S:
         """Return the series with these labels' values, making it if it is new.
 
+        A member of an `Enum` stands for its value, a bool for `true` or `false`.
+
         Raises:
             ValueError: the labels are not those that the family was declared with.
         """
         try:
-            values = tuple([str(labels[name]) for name in self.labels])
+            given = [labels[name] for name in self.labels]
+            values = tuple([each if type(each) is str else _label(each) for each in given])
         except KeyError:
             values = ()
         if len(labels) != len(values) or len(values) != len(self.labels):
@@ -309,7 +313,7 @@ class Family(Generic[S]):
             return found
 
     def _bounded(self, label: str, value: str) -> str:
-        value = value[:MAX_LABEL_LENGTH].encode("utf-8", "replace").decode()
+        value = _mended(value)
         seen, bound = self._seen[label], self.declared.labels[label]
         if value not in seen:
             if not isinstance(bound, int) or len(seen) >= bound:
@@ -394,10 +398,12 @@ class Metrics:
             name: in snake case, without `_total`, which the exposition adds.
             text: what is counted, in one sentence.
             unit: what one is. It becomes the end of the name, unless the name already has that word.
-            labels: for each label its possible values, or how many different ones it may have.
+            labels: for each label its possible values, such as `("web", "phone")` or an `Enum`, or how many
+                different ones it may have.
 
         Raises:
-            ValueError: a name is not a metric's or a label's, or the name is taken by another metric.
+            ValueError: a name is not a metric's or a label's, the name is taken by another metric, or a
+                label's values are neither values nor a number from 1 up.
         """
         declared = _declaration(name.removesuffix("_total"), text, unit, "counter", labels)
         return self._declare(CounterFamily, declared)
@@ -447,7 +453,7 @@ class Metrics:
         for callback in self._before:
             try:
                 callback()
-            except Exception:  # noqa: PERF203 - one of them must not keep the others from being called
+            except Exception:
                 self.faults += 1
                 if self.faults == 1:
                     logger.exception("%r failed before a collection; later faults are only counted", callback)
@@ -488,9 +494,7 @@ class Metrics:
 
 
 def _declaration(name: str, text: str, unit: str, kind: Kind, labels: LabelBounds | None) -> Declaration:
-    bounds = {
-        label: bound if isinstance(bound, int) else tuple(bound) for label, bound in (labels or {}).items()
-    }
+    bounds = {label: _bound(name, label, bound) for label, bound in (labels or {}).items()}
     for each in (name, *bounds, *((unit,) if unit else ())):
         if not _NAME.fullmatch(each):
             raise ValueError(f"{each!r} cannot name a metric, a label or a unit; use lower_snake_case")
@@ -499,3 +503,25 @@ def _declaration(name: str, text: str, unit: str, kind: Kind, labels: LabelBound
     if unit and unit not in name.split("_"):
         name = f"{name}_{unit}"
     return Declaration(name, text, unit if unit and name.endswith(f"_{unit}") else "", kind, bounds)
+
+
+def _bound(name: str, label: str, bound: Iterable[object] | int) -> tuple[str, ...] | int:
+    if isinstance(bound, int) and not isinstance(bound, bool) and bound > 0:
+        return bound
+    if isinstance(bound, Iterable) and not isinstance(bound, (str, bytes)):
+        return tuple([_mended(_label(value)) for value in bound])
+    raise ValueError(
+        f"the label {label} of {name} is given {bound!r}; write its values, such as ('web', 'phone'), "
+        "(True, False) or an Enum, or how many different ones it may have, from 1 up"
+    )
+
+
+def _label(value: object) -> str:
+    """A label's value as text, alike where it is declared and where it is used."""
+    if isinstance(value, Enum):
+        value = value.value
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _mended(value: str) -> str:
+    return value[:MAX_LABEL_LENGTH].encode("utf-8", "replace").decode()

@@ -5,6 +5,7 @@ import math
 import os
 import sys
 from collections import Counter as Tally
+from enum import Enum, IntEnum, StrEnum, auto
 from itertools import accumulate
 from threading import Thread
 
@@ -107,6 +108,46 @@ class TestLabels:
         orders = metrics.counter("orders", "Orders", labels={"channel": ("web",)})
         with pytest.raises(ValueError, match="orders has the labels channel"):
             orders.add(**labels)
+
+    @pytest.mark.parametrize("bound", ["web", b"web", "", True, False, 0, -1, None, 2.5])
+    def test_what_is_neither_values_nor_a_number_of_them_is_refused(self, metrics, bound):
+        with pytest.raises(ValueError, match=r"label channel of orders .* write its values, such as \('web'"):
+            metrics.counter("orders", "Orders", labels={"channel": bound})
+
+    @pytest.mark.parametrize(
+        "members",
+        [
+            Enum("Channel", {"WEB": "web", "PHONE": "phone"}),
+            StrEnum("Channel", ["WEB", "PHONE"]),
+            Enum("Channel", {"WEB": "web", "PHONE": "phone"}, type=str),
+        ],
+    )
+    def test_the_members_of_an_enum_are_their_values(self, metrics, members):
+        orders = metrics.counter("orders", "Orders", labels={"channel": members})
+        assert orders is metrics.counter("orders", "Orders", labels={"channel": ("web", "phone")})
+        orders.add(1, channel=members.WEB)
+        orders.add(2, channel="web")
+        orders.add(4, channel=members.PHONE)
+        assert values(orders) == {("web",): [3.0], ("phone",): [4.0]}
+
+    def test_so_are_those_that_are_numbers_and_those_of_an_open_label(self, metrics):
+        size = IntEnum("Size", {"SMALL": auto(), "LARGE": auto()})
+        orders = metrics.counter("orders", "Orders", labels={"size": size, "again": 5})
+        orders.add(size=size.LARGE, again=size.SMALL)
+        assert values(orders) == {("2", "1"): [1.0]}
+
+    @pytest.mark.parametrize("bound", [(True, False), ("true", "false"), 2])
+    def test_a_bool_is_true_or_false_in_small_letters(self, metrics, bound):
+        orders = metrics.counter("orders", "Orders", labels={"paid": bound})
+        orders.add(1, paid=True)
+        orders.add(2, paid=False)
+        orders.add(4, paid="true")
+        assert values(orders) == {("true",): [5.0], ("false",): [2.0]}
+
+    def test_a_declared_value_that_is_too_long_is_cut_like_one_that_is_used(self, metrics):
+        orders = metrics.counter("orders", "Orders", labels={"shop": ("x" * 1_000,)})
+        orders.add(shop="x" * 1_000)
+        assert set(orders.series) == {("x" * MAX_LABEL_LENGTH,)}
 
 
 class TestCounting:
