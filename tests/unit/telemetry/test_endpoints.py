@@ -1,15 +1,20 @@
 """Upshift's own paths before an application, asked over ASGI."""
 
 import asyncio
+import threading
 
 import httpx
 import pytest
+import trio
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from upshift import Settings, Upshift
 from upshift.settings import TelemetrySettings
+from upshift.telemetry.endpoints import MetricsEndpoint
+from upshift.telemetry.metrics.exposition import own_values
+from upshift.telemetry.metrics.registry import Metrics
 
 
 async def order(request):
@@ -154,3 +159,93 @@ async def test_an_answer_to_an_exception_carries_it_as_well():
         answer = await http.get("/fail", headers={"x-request-id": "checkout-7"})
     upshift.close()
     assert (answer.status_code, answer.headers["x-request-id"]) == (500, "checkout-7")
+
+
+def test_a_scrape_is_answered_under_trio(observed):
+    app, _ = observed
+
+    async def scrape():
+        async with client(app) as http:
+            await http.get("/orders/1")
+            return await http.get("/metrics")
+
+    assert 'http_route="/orders/{order_id}"} 1.0' in trio.run(scrape).text
+
+
+class SlowTotals:
+    """Writes when it is told to, and counts."""
+
+    def __init__(self):
+        self.written = 0
+        self.writes = threading.Event()
+        self.may_write = threading.Event()
+
+    def __call__(self, series):
+        self.written += 1
+        self.writes.set()
+        assert self.may_write.wait(10)
+        return own_values(series)
+
+
+async def test_scrapes_that_come_while_one_is_written_share_the_next():
+    metrics, totals = Metrics(), SlowTotals()
+    orders = metrics.counter("orders", "Orders")
+    async with client(MetricsEndpoint(metrics, totals)) as http:
+        first = asyncio.create_task(http.get("/metrics"))
+        assert await asyncio.to_thread(totals.writes.wait, 10)
+        orders.add(1)  # which the first may have missed, and those who come now must not
+        others = [asyncio.create_task(http.get("/metrics")) for _ in range(30)]
+        await asyncio.sleep(0.05)
+        totals.may_write.set()
+        answers = await asyncio.gather(*others)
+        await first
+        assert totals.written == 2
+        assert all("orders_total 1.0" in answer.text for answer in answers)
+        orders.add(1)
+        assert "orders_total 2.0" in (await http.get("/metrics")).text
+
+
+async def test_scrapes_of_both_formats_at_once_each_get_theirs(observed):
+    app, _ = observed
+    accepts = ["text/plain", "application/openmetrics-text; version=1.0.0"] * 10
+    async with client(app) as http:
+        answers = await asyncio.gather(*(http.get("/metrics", headers={"accept": each}) for each in accepts))
+    kinds = [answer.headers["content-type"].partition(";")[0] for answer in answers]
+    assert kinds == ["text/plain", "application/openmetrics-text"] * 10
+    assert all(answer.text.endswith("# EOF\n") for answer in answers[1::2])
+
+
+async def test_a_scrape_that_fails_does_not_fail_the_next():
+    metrics, faults = Metrics(), [OSError("gone")]
+
+    def totals(series):
+        if faults:
+            raise faults.pop()
+        return own_values(series)
+
+    async with client(MetricsEndpoint(metrics, totals)) as http:
+        with pytest.raises(OSError, match="gone"):
+            await http.get("/metrics")
+        assert (await http.get("/metrics")).status_code == 200
+
+
+async def test_scrapes_that_are_given_up_do_not_hold_up_others(observed):
+    app, _ = observed
+    async with client(app) as http:
+        for _ in range(5):
+            given_up = asyncio.create_task(http.get("/metrics"))
+            await asyncio.sleep(0)
+            given_up.cancel()
+            await asyncio.gather(given_up, return_exceptions=True)
+        assert (await http.get("/metrics")).status_code == 200
+
+
+def test_scrapes_of_one_event_loop_after_the_other_are_answered(observed):
+    app, _ = observed
+
+    async def scrape():
+        async with client(app) as http:
+            answers = await asyncio.gather(*(http.get("/metrics") for _ in range(5)))
+        return {answer.status_code for answer in answers}
+
+    assert [asyncio.run(scrape()) for _ in range(3)] == [{200}] * 3

@@ -5,6 +5,7 @@ import re
 
 import httpx
 import pytest
+import trio
 from starlette.responses import PlainTextResponse
 
 from upshift.settings import HealthSettings
@@ -180,3 +181,26 @@ async def test_the_summary_of_who_drains_warns_as_nothing_is_broken(process):
         200,
         {"status": "warn", "notes": ["draining"], "checks": {}},
     )
+
+
+def test_under_trio_checks_are_refused_and_all_else_is_told(process):
+    async def statuses():
+        return [
+            (await process.ask(path)).status_code for path in ("/livez", "/startupz", "/readyz", "/health")
+        ]
+
+    assert trio.run(statuses) == [200, 200, 200, 200]
+    process.health.check("db", failing)
+    assert trio.run(statuses) == [200, 200, 501, 501]
+    assert "asyncio" in trio.run(process.ask, "/readyz").text
+    process.phase = "draining"
+    assert trio.run(statuses) == [200, 200, 503, 501]
+
+
+async def test_a_fault_of_the_checks_is_not_taken_for_another_event_loop(process):
+    async def broken(exclude):
+        raise RuntimeError("broken")
+
+    process.health.report = broken
+    with pytest.raises(RuntimeError, match="broken"):
+        await process.ask("/readyz")
