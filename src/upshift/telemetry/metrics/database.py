@@ -87,7 +87,7 @@ class DatabaseMetrics:
         pool: LabelBounds = {POOL: MAX_POOLS}
 
         def histogram(name: str, text: str, labels: LabelBounds = pool) -> HistogramFamily:
-            return metrics.histogram(f"db_client_{name}", text, labels=labels, buckets=_BUCKETS)
+            return metrics.histogram(f"db_client_{name}", text, labels=labels, buckets=_BUCKETS, own=True)
 
         self._wait = histogram("connection_wait_time", "Time to obtain a connection from the pool")
         self._use = histogram("connection_use_time", "Time between borrowing a connection and returning it")
@@ -98,10 +98,16 @@ class DatabaseMetrics:
             {**pool, "http_route": MAX_ROUTES},
         )
         self._timeouts = metrics.counter(
-            "db_client_connection_timeouts", "Requests for a connection that none came free for", labels=pool
+            "db_client_connection_timeouts",
+            "Requests for a connection that none came free for",
+            labels=pool,
+            own=True,
         )
         self._transactions = metrics.counter(
-            "db_client_transactions", "Transactions that ended", labels={**pool, "outcome": OUTCOMES}
+            "db_client_transactions",
+            "Transactions that ended",
+            labels={**pool, "outcome": OUTCOMES},
+            own=True,
         )
         self._transaction = histogram(
             "transaction_duration", "Time from the start of transactions to their end"
@@ -111,12 +117,19 @@ class DatabaseMetrics:
             "db_client_connections",
             "Connections by state",
             labels={**pool, "db_client_connection_state": ("used", "idle")},
+            own=True,
         )
         self._max = metrics.gauge(
-            "db_client_connection_max", "Connections that the pool may have open at most", labels=pool
+            "db_client_connection_max",
+            "Connections that the pool may have open at most",
+            labels=pool,
+            own=True,
         )
         self._pending = metrics.gauge(
-            "db_client_connection_pending_requests", "Requests for a connection that wait", labels=pool
+            "db_client_connection_pending_requests",
+            "Requests for a connection that wait",
+            labels=pool,
+            own=True,
         )
         self._pools: dict[str, _Pool] = {}
         self._returned: deque[Checkout] = deque()

@@ -64,7 +64,7 @@ class _Tally:
     def __init__(
         self, metrics: Metrics, name: str, text: str, counts: Mapping[str, Callable[[], int]]
     ) -> None:
-        self._family = metrics.counter(name, text, labels={"part": counts})
+        self._family = metrics.counter(name, text, labels={"part": counts}, own=True)
         self._counts = counts
         self._told = dict.fromkeys(counts, 0)
         self._lock = Lock()

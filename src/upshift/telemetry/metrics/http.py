@@ -91,7 +91,10 @@ class HttpMetrics:
             "error_type": MAX_ERRORS,
         }
         self._seconds = metrics.histogram(
-            "http_server_request_duration", "Duration of HTTP requests, to the last byte sent", labels=labels
+            "http_server_request_duration",
+            "Duration of HTTP requests, to the last byte sent",
+            labels=labels,
+            own=True,
         )
         self._request_bytes = metrics.histogram(
             "http_server_request_body_size",
@@ -99,6 +102,7 @@ class HttpMetrics:
             unit="bytes",
             labels=labels,
             buckets=SIZE_BUCKETS,
+            own=True,
         )
         self._response_bytes = metrics.histogram(
             "http_server_response_body_size",
@@ -106,12 +110,19 @@ class HttpMetrics:
             unit="bytes",
             labels=labels,
             buckets=SIZE_BUCKETS,
+            own=True,
         )
         self._first_byte = metrics.histogram(
-            "http_server_time_to_first_byte", "Time to the start of streamed responses", labels=route
+            "http_server_time_to_first_byte",
+            "Time to the start of streamed responses",
+            labels=route,
+            own=True,
         )
         self._slow = metrics.counter(
-            "http_server_slow_requests", "Requests that took longer than the threshold in force", labels=route
+            "http_server_slow_requests",
+            "Requests that took longer than the threshold in force",
+            labels=route,
+            own=True,
         )
         self._statements = metrics.histogram(
             "http_server_request_statements",
@@ -119,6 +130,7 @@ class HttpMetrics:
             unit="statements",
             labels=route,
             buckets=STATEMENT_BUCKETS,
+            own=True,
         )
         statement_labels: LabelBounds = {
             "db_operation_name": _OPERATIONS,
@@ -131,9 +143,12 @@ class HttpMetrics:
             "Time in the database's driver for each statement, fetching included",
             labels=statement_labels,
             buckets=FAST_BUCKETS,
+            own=True,
         )
-        self._rows = metrics.counter("db_client_rows", "Rows fetched or changed", unit="rows", labels=route)
-        gauge = metrics.gauge("http_server_active_requests", "Requests that are open")
+        self._rows = metrics.counter(
+            "db_client_rows", "Rows fetched or changed", unit="rows", labels=route, own=True
+        )
+        gauge = metrics.gauge("http_server_active_requests", "Requests that are open", own=True)
         metrics.before_collecting(lambda: gauge.set(active()))
         self._requests: dict[Kind, _Request] = {}
         self._operations: dict[tuple[str, str | None, str | None], Histogram] = {}

@@ -69,12 +69,15 @@ class ProcessMetrics:
     def __init__(self, metrics: Metrics, *, is_alone: bool = True, proc: str = "/proc/self") -> None:
         self._proc = Path(proc)
         self._processor = metrics.counter(
-            "process_cpu_seconds", "Processor time of the process, in user and system mode", unit="seconds"
+            "process_cpu_seconds",
+            "Processor time of the process, in user and system mode",
+            unit="seconds",
+            own=True,
         )
         self._processor_told = (os.getpid(), 0.0)
         start = _start(self._proc) if is_alone else {}
         self._gauges = {
-            name: metrics.gauge(name, _GAUGES[name], unit=_UNITS.get(name, ""))
+            name: metrics.gauge(name, _GAUGES[name], unit=_UNITS.get(name, ""), own=True)
             for name in (*start, *_readings(self._proc))
         }
         for name, value in start.items():
@@ -84,12 +87,13 @@ class ProcessMetrics:
             "Time that collections of the garbage collector took",
             labels={"generation": _GENERATIONS},
             buckets=_PAUSES,
+            own=True,
         )
         # Found here, as finding takes a lock, and whom the collector interrupts may hold it.
         self._pauses = tuple(pauses.at((generation,)) for generation in _GENERATIONS)
         self._pause_started = 0.0
         self._lag = metrics.histogram(
-            "python_event_loop_lag", "How late a timer of the event loop was", buckets=_LAGS
+            "python_event_loop_lag", "How late a timer of the event loop was", buckets=_LAGS, own=True
         ).at(())
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False

@@ -46,6 +46,18 @@ MAX_LABEL_LENGTH = 200
 MAX_SERIES = 10_000
 """Series of one family; combinations of labels beyond are counted as the one in which each is `_OTHER`."""
 
+OWN_NAMES = (
+    "db_client_",
+    "http_server_",
+    "process_",
+    "python_event_loop_",
+    "python_gc_",
+    "server_processes",
+    "upshift_",
+    "websocket_server_",
+)
+"""How the names of Upshift's own metrics begin. Some are declared as late as when the process serves."""
+
 MAX_WAITING = 64
 """Observations of a histogram that wait for each other."""
 
@@ -390,7 +402,7 @@ class Metrics:
         after_fork(self._renew_locks)
 
     def counter(
-        self, name: str, text: str, *, unit: str = "", labels: LabelBounds | None = None
+        self, name: str, text: str, *, unit: str = "", labels: LabelBounds | None = None, own: bool = False
     ) -> CounterFamily:
         """Declare a counter.
 
@@ -400,21 +412,22 @@ class Metrics:
             unit: what one is. It becomes the end of the name, unless the name already has that word.
             labels: for each label its possible values, such as `("web", "phone")` or an `Enum`, or how many
                 different ones it may have.
+            own: whether it is one of Upshift's own, which alone may begin with one of `OWN_NAMES`.
 
         Raises:
-            ValueError: a name is not a metric's or a label's, the name is taken by another metric, or a
-                label's values are neither values nor a number from 1 up.
+            ValueError: a name is not a metric's or a label's, the name is taken by another metric or kept for
+                Upshift's own, or a label's values are neither values nor a number from 1 up.
         """
         declared = _declaration(name.removesuffix("_total"), text, unit, "counter", labels)
-        return self._declare(CounterFamily, declared)
+        return self._declare(CounterFamily, declared, own=own)
 
     def gauge(
-        self, name: str, text: str, *, unit: str = "", labels: LabelBounds | None = None
+        self, name: str, text: str, *, unit: str = "", labels: LabelBounds | None = None, own: bool = False
     ) -> GaugeFamily:
         """Declare a gauge; arguments and errors are those of `counter`."""
-        return self._declare(GaugeFamily, _declaration(name, text, unit, "gauge", labels))
+        return self._declare(GaugeFamily, _declaration(name, text, unit, "gauge", labels), own=own)
 
-    def histogram(
+    def histogram(  # noqa: PLR0913 - all but two by name, with defaults
         self,
         name: str,
         text: str,
@@ -422,6 +435,7 @@ class Metrics:
         unit: str = "seconds",
         labels: LabelBounds | None = None,
         buckets: Sequence[float] = DURATION_BUCKETS,
+        own: bool = False,
     ) -> HistogramFamily:
         """Declare a histogram.
 
@@ -431,6 +445,7 @@ class Metrics:
             unit: as for `counter`.
             labels: as for `counter`.
             buckets: the upper bounds of its buckets, rising, without infinity.
+            own: as for `counter`.
 
         Raises:
             ValueError: as for `counter`, or the buckets do not rise.
@@ -439,7 +454,7 @@ class Metrics:
         if not bounds or not all(low < high for low, high in pairwise((-math.inf, *bounds, math.inf))):
             raise ValueError(f"the buckets of {name} must be finite and rise; they are {buckets!r}")
         declared = _declaration(name, text, unit, "histogram", labels)
-        return self._declare(HistogramFamily, declared._replace(buckets=bounds))
+        return self._declare(HistogramFamily, declared._replace(buckets=bounds), own=own)
 
     def before_collecting(self, callback: Callable[[], None]) -> None:
         """Call a function before the metrics are read, such as one that sets gauges.
@@ -479,7 +494,12 @@ class Metrics:
             for series in family.series.values():
                 series._lock = Lock()
 
-    def _declare(self, make: Callable[[Declaration], F], declared: Declaration) -> F:
+    def _declare(self, make: Callable[[Declaration], F], declared: Declaration, *, own: bool) -> F:
+        if declared.name.startswith(OWN_NAMES) and not own:
+            raise ValueError(
+                f"{declared.name} could be one of Upshift's own metrics, whose names begin with "
+                f"{', '.join(OWN_NAMES)}; take another name, such as app_{declared.name}"
+            )
         with self._lock:
             known = self._families.get(declared.name)
             if known is None:

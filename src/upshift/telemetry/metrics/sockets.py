@@ -47,25 +47,31 @@ class SocketMetrics:
         route: LabelBounds = {"http_route": MAX_ROUTES}
         directions: LabelBounds = {**route, "direction": ("received", "sent")}
         self._active = metrics.gauge(
-            "websocket_server_active_connections", "WebSocket connections that are open", labels=route
+            "websocket_server_active_connections",
+            "WebSocket connections that are open",
+            labels=route,
+            own=True,
         )
         self._seconds = metrics.histogram(
             "websocket_server_connection_duration",
             "Duration of WebSocket connections, from the handshake to the close; refused ones have no code",
             labels={**route, "close_code": MAX_CODES, "error_type": MAX_ERRORS},
             buckets=LIFETIME_BUCKETS,
+            own=True,
         )
         self._messages = metrics.counter(
             "websocket_server_messages",
             "Messages of WebSocket connections",
             unit="messages",
             labels=directions,
+            own=True,
         )
         self._bytes = metrics.counter(
             "websocket_server_message_size",
             "Bytes of the messages of WebSocket connections",
             unit="bytes",
             labels=directions,
+            own=True,
         )
         self._told: dict[Socket, tuple[int, int, int, int]] = {}
         self._parents: frozenset[Socket] = frozenset()

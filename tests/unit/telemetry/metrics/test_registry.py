@@ -14,7 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upshift.telemetry import Metrics
-from upshift.telemetry.metrics.registry import MAX_LABEL_LENGTH, MAX_SERIES, MAX_WAITING, OTHER
+from upshift.telemetry.metrics.database import DatabaseMetrics
+from upshift.telemetry.metrics.faults import count_faults
+from upshift.telemetry.metrics.http import HttpMetrics
+from upshift.telemetry.metrics.process import ProcessMetrics
+from upshift.telemetry.metrics.registry import (
+    MAX_LABEL_LENGTH,
+    MAX_SERIES,
+    MAX_WAITING,
+    OTHER,
+    OWN_NAMES,
+)
+from upshift.telemetry.metrics.sockets import SocketMetrics
 
 
 @pytest.fixture
@@ -68,6 +79,32 @@ class TestDeclaring:
 
     def test_the_suffix_of_the_exposition_is_not_part_of_the_name(self, metrics):
         assert metrics.counter("orders_total", "Orders").name == "orders"
+
+    @pytest.mark.parametrize(
+        "declare",
+        [
+            lambda metrics: metrics.gauge("process_threads", "Threads"),
+            lambda metrics: metrics.gauge("process_resident_memory", "Memory", unit="bytes"),
+            lambda metrics: metrics.gauge("server_processes", "Processes"),
+            lambda metrics: metrics.counter("upshift_faults_total", "Faults"),
+            lambda metrics: metrics.histogram("python_gc_duration", "Pauses"),
+            lambda metrics: metrics.histogram("http_server_request_duration", "Durations"),
+            lambda metrics: metrics.histogram("db_client_operation_duration", "Durations"),
+            lambda metrics: metrics.counter("websocket_server_messages", "Messages"),
+        ],
+    )
+    def test_a_name_of_upshift_s_own_is_refused_at_once(self, metrics, declare):
+        with pytest.raises(ValueError, match=r"one of Upshift's own metrics, .* such as app_"):
+            declare(metrics)
+        assert metrics.families() == ()
+
+    def test_upshift_s_own_metrics_are_all_kept_from_others(self, metrics):
+        ProcessMetrics(metrics).close()
+        HttpMetrics(metrics, digest_of=str, active=int)
+        SocketMetrics(metrics, opened=tuple)
+        DatabaseMetrics(metrics, states=tuple, route_of=str)
+        count_faults(metrics, {"logs": int})
+        assert [each.name for each in metrics.families() if not each.name.startswith(OWN_NAMES)] == []
 
     @pytest.mark.parametrize("buckets", [(), (1, 1), (2, 1), (1, math.inf), (math.nan,), (1, math.nan)])
     def test_buckets_must_be_finite_and_rise(self, metrics, buckets):
