@@ -158,7 +158,7 @@ class Upshift:
         )
         self._closing = Closing(
             self._keeper,
-            counters=(http.count,),
+            counted=http.counted if settings.telemetry.metrics else None,
             takers=(self._statements.fold, of_requests(http.add), *self._takers()),
             after=(self._database.drain, *self._writers()),
             slow_request_seconds=settings.slow_request_seconds,

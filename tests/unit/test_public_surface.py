@@ -18,7 +18,7 @@ SURFACE = {
         "CallSite",
         "CallSites",
         "Closing",
-        "Counts",
+        "CountedSeries",
         "Histogram",
         "Keeper",
         "Kind",

@@ -7,7 +7,7 @@ Flows out: a `Record` per request, handed to whoever subscribed when it closes.
 from upshift.record.attach import Attachment
 from upshift.record.backlog import Backlog
 from upshift.record.callsite import CallSite, CallSites
-from upshift.record.closing import Closing, Counts, Kind
+from upshift.record.closing import Closing, CountedSeries, Kind
 from upshift.record.histogram import Histogram
 from upshift.record.keeper import Keeper
 from upshift.record.lookup import find_record
@@ -26,7 +26,7 @@ __all__ = [
     "CallSite",
     "CallSites",
     "Closing",
-    "Counts",
+    "CountedSeries",
     "Histogram",
     "Keeper",
     "Kind",

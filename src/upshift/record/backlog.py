@@ -39,7 +39,6 @@ class Backlog:
 
     Args:
         takers: called with each record, one after the other, never at the same time.
-        before: called before some records are handed on, also when none waits.
         after: called afterwards, such as to write what the takers made of them.
 
     Attributes:
@@ -61,12 +60,10 @@ class Backlog:
     def __init__(
         self,
         takers: Iterable[Callable[[Record], None]],
-        before: Iterable[Callable[[], None]] = (),
         after: Iterable[Callable[[], None]] = (),
     ) -> None:
         self.faults = 0
         self._takers = tuple(takers)
-        self._before = tuple(before)
         self._after = tuple(after)
         self._waiting: deque[Record] = deque()
         self._lock = Lock()
@@ -79,12 +76,7 @@ class Backlog:
         waiting.append(record)
         if len(waiting) >= SIZE:
             self.hand_on()
-        else:
-            self.remind()
-
-    def remind(self) -> None:
-        """Have all handed on in `SECONDS` at the latest; outside of asyncio, at once."""
-        if (loop := self._timer_of) is None or not loop.is_running():
+        elif (loop := self._timer_of) is None or not loop.is_running():
             self._set_timer()
 
     def hand_on(self) -> bool:
@@ -117,18 +109,15 @@ class Backlog:
             self._set_timer()  # what came too late for whoever is at it must not wait for the next request
 
     def _hand_on(self) -> None:
-        for call in self._before:
-            try:
-                call()
-            except Exception as fault:  # noqa: BLE001 - whatever it is, the host goes on
-                self.note("some requests were not counted", fault)
         waiting = self._waiting
+        if not waiting:
+            return
         for _ in range(len(waiting)):
             record = waiting.popleft()
             for take in self._takers:
                 try:
                     take(record)
-                except Exception as fault:  # noqa: BLE001 - likewise
+                except Exception as fault:  # noqa: BLE001 - whatever it is, the host goes on
                     self.note("a record was not counted, its request was not touched", fault)
         for call in self._after:
             try:

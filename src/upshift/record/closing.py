@@ -3,29 +3,32 @@
 Every request is counted, but few are looked at: those with statements, those that failed or were slow, a
 sample; and all of them when each has a line in the log. To keep a record for a tenth of a second costs more
 than all that is counted of it, since the next request then has no warm memory to use again. So what is
-counted is four numbers, which wait with those of other requests; and most records go at once.
+counted is four numbers, each appended to those of other requests of its kind; and most records go at once.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from math import inf, nextafter
 from random import random
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from upshift.record.backlog import SIZE, Backlog
+from upshift.record.backlog import Backlog
 from upshift.record.completion import complete
-from upshift.record.fork import after_fork
 from upshift.record.method import OTHER_METHOD, known_method
 from upshift.record.model import SERVER_ERROR, is_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from upshift.record.keeper import Keeper
+    from upshift.record.keeper import Keeper, RouteDurations
     from upshift.record.model import Record
 
 MAX_KINDS = 10_000
 """Kinds of requests counted apart; further ones are counted as well or badly answered ones."""
+
+SETTLING = 64
+"""Requests of one kind between two times that their numbers are put into buckets."""
 
 OK = 200
 
@@ -51,43 +54,68 @@ class Kind(NamedTuple):
         return is_failure(self.status, self.error)
 
 
-class Counts(NamedTuple):
-    """What is counted of some requests of one kind, a number of each in each column.
+class Series(Protocol):
+    """Numbers that are added at next to no price, and put into buckets some dozens at a time."""
+
+    def adder(self) -> Callable[[float], None]:
+        """Return what adds a number."""
+
+    def settle(self) -> None:
+        """Put what was added into buckets, unless that is under way."""
+
+
+class CountedSeries(NamedTuple):
+    """The series in which requests of one kind are counted.
 
     Attributes:
-        seconds: their durations.
-        request_bytes: bytes that the application read of their bodies.
-        response_bytes: bytes of the bodies of their responses.
-        statements: statements that they sent to databases.
+        seconds: of their durations.
+        request_bytes: of the bytes that the application read of their bodies.
+        response_bytes: of the bytes of the bodies of their responses.
+        statements: of the statements that they sent to databases.
     """
 
-    seconds: tuple[float, ...]
-    request_bytes: tuple[int, ...]
-    response_bytes: tuple[int, ...]
-    statements: tuple[int, ...]
+    seconds: Series
+    request_bytes: Series
+    response_bytes: Series
+    statements: Series
 
 
 class _Tally:
     """Requests of one kind; those that take longer than `limit` are looked at, and all that failed."""
 
-    __slots__ = ("kind", "limit")
+    __slots__ = (
+        "add_duration",
+        "add_request_bytes",
+        "add_response_bytes",
+        "add_seconds",
+        "add_statements",
+        "durations",
+        "is_failed",
+        "left",
+        "limit",
+        "series",
+    )
 
-    def __init__(self, kind: Kind) -> None:
-        self.kind = kind
+    def __init__(self, kind: Kind, durations: RouteDurations, series: CountedSeries | None) -> None:
+        self.is_failed = kind.is_failed
+        self.durations = durations
+        self.series = series
+        self.left = SETTLING
         self.limit = 0.0
-
-
-_Row = tuple[_Tally, float, int, int, int]
+        self.add_duration = durations.adder()
+        nowhere = deque[float](maxlen=0).append
+        adders = (nowhere,) * 4 if series is None else tuple(each.adder() for each in series)
+        self.add_seconds, self.add_request_bytes, self.add_response_bytes, self.add_statements = adders
 
 
 class Closing:
     """Takes the records of requests that are over.
 
-    Any thread may call it. A fault of a counter or a taker is logged once and counted; the others go on.
+    Any thread may call it. A fault of a taker is logged once and counted; the others go on.
 
     Args:
         keeper: keeps those worth keeping, and knows what is slow.
-        counters: get the numbers of some requests of one kind, and nothing else of them.
+        counted: tells the series in which requests of a kind are counted; None where nobody wants them.
         takers: get the records with statements, those that failed, were slow, streamed, or sampled by the
             caller.
         after: called when some have been counted and taken.
@@ -98,21 +126,20 @@ class Closing:
         >>> from upshift.record.keeper import Keeper
         >>> from upshift.record.model import Record
         >>> from upshift.settings import RecordSettings
-        >>> counted = []
-        >>> close = Closing(Keeper(RecordSettings()), counters=[lambda *some: counted.append(some)])
+        >>> keeper = Keeper(RecordSettings())
+        >>> close = Closing(keeper)
         >>> record = Record("GET", "/orders/7", 0.0)
         >>> record.route, record.status, record.seconds = "/orders/{order_id}", 200, 0.012
         >>> close(record)
-        >>> close.drain()
-        >>> [(kind.route, counts.seconds) for kind, counts in counted]
-        [('/orders/{order_id}', (0.012,))]
+        >>> keeper.durations()["GET /orders/{order_id}"].sum
+        0.012
     """
 
     def __init__(  # noqa: PLR0913 - who gets what, all by name
         self,
         keeper: Keeper,
         *,
-        counters: Iterable[Callable[[Kind, Counts], None]] = (),
+        counted: Callable[[Kind], CountedSeries] | None = None,
         takers: Iterable[Callable[[Record], None]] = (),
         after: Iterable[Callable[[], None]] = (),
         slow_request_seconds: float = inf,
@@ -120,17 +147,15 @@ class Closing:
     ) -> None:
         self._keeper = keeper
         self._sample_rate = keeper.sample_rate
-        self._counters = (keeper.count, *counters)
-        self._slow_seconds = slow_request_seconds
+        self._counted = counted
+        self._limit = nextafter(slow_request_seconds, 0.0)
         self._takes_all = takes_all
         self._tallies: dict[tuple[str, str | None, int, str | None], _Tally] = {}
-        self._backlog = Backlog(takers, before=(self._count,), after=after)
-        self._rows: list[_Row] = []
-        after_fork(self._forget)
+        self._backlog = Backlog(takers, after=after)
 
     @property
     def faults(self) -> int:
-        """Calls of counters and takers that failed."""
+        """Calls of takers that failed."""
         return self._backlog.faults
 
     def __call__(self, record: Record) -> None:
@@ -139,9 +164,14 @@ class Closing:
         if tally is None:
             tally = self._find(record)
         seconds, statements = record.seconds, record.statements
-        rows = self._rows
-        count = len(statements) + record.statements_dropped
-        rows.append((tally, seconds, record.request_bytes, record.response_bytes, count))
+        tally.add_duration(seconds)
+        tally.add_seconds(seconds)
+        tally.add_request_bytes(record.request_bytes)
+        tally.add_response_bytes(record.response_bytes)
+        tally.add_statements(len(statements) + record.statements_dropped)
+        tally.left -= 1
+        if tally.left <= 0:
+            self._settle(tally)
         is_long = seconds > tally.limit
         is_kept = is_long or random() < self._sample_rate  # noqa: S311 - sampling, not secrets
         is_taken = statements or is_long or self._takes_all or record.is_streamed or record.is_sampled
@@ -151,17 +181,13 @@ class Closing:
             self._keeper.keep(record)
         if is_taken:
             self._backlog.add(record)
-        elif len(rows) >= SIZE:
-            self._backlog.hand_on()
-        else:
-            self._backlog.remind()
 
     def hand_over(self, record: Record) -> None:
         """Have a record taken that is counted elsewhere."""
         self._backlog.add(record)
 
     def drain(self) -> None:
-        """Count and hand on all that waits."""
+        """Hand on all records that wait."""
         self._backlog.drain()
 
     def _find(self, record: Record) -> _Tally:
@@ -170,33 +196,15 @@ class Closing:
             kind = Kind(OTHER_METHOD, None, SERVER_ERROR if kind.is_failed else OK, None)
         tally = self._tallies.get(kind)
         if tally is None:
-            tally = self._tallies[kind] = _Tally(kind)
-            self._set_limit(tally)
+            durations = self._keeper.durations_of(kind.method, kind.route)
+            series = None if self._counted is None else self._counted(kind)
+            tally = self._tallies[kind] = _Tally(kind, durations, series)
+            self._settle(tally)
         return tally
 
-    def _set_limit(self, tally: _Tally) -> None:
-        if tally.kind.is_failed:
-            tally.limit = -inf
-        else:
-            durations = self._keeper.durations_of(tally.kind.method, tally.kind.route)
-            tally.limit = min(durations.slow, nextafter(self._slow_seconds, 0.0))
-
-    def _count(self) -> None:
-        rows = self._rows[:]
-        del self._rows[: len(rows)]  # what others have appended meanwhile stays for the next time
-        groups: dict[_Tally, list[_Row]] = {}
-        for row in rows:
-            groups.setdefault(row[0], []).append(row)
-        for tally, group in groups.items():
-            _, *columns = zip(*group, strict=True)
-            counts = Counts._make(columns)
-            for counter in self._counters:
-                try:
-                    counter(tally.kind, counts)
-                except Exception as fault:  # noqa: BLE001 - whatever it is, the host goes on
-                    self._backlog.note("some requests were not counted", fault)
-            self._set_limit(tally)
-
-    def _forget(self) -> None:
-        """In a forked child: what waits is the parent's."""
-        self._rows.clear()
+    def _settle(self, tally: _Tally) -> None:
+        tally.left = SETTLING
+        tally.durations.settle()
+        for series in tally.series or ():
+            series.settle()
+        tally.limit = -inf if tally.is_failed else min(tally.durations.slow, self._limit)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from threading import Thread
 
 import pytest
 
-from upshift.record import Closing, Histogram, Keeper, Record, Statement, closing
+from upshift.record import Closing, CountedSeries, Histogram, Keeper, Record, Statement, closing
 from upshift.record import keeper as module
-from upshift.record.backlog import SECONDS, SIZE
+from upshift.record.closing import SETTLING
 from upshift.record.keeper import LEARNING
 from upshift.settings import RecordSettings
 
@@ -42,7 +41,8 @@ class Kept:
 def learned(keeper, route="/", seconds=0.01):
     for _ in range(LEARNING):
         keeper.close(record(seconds=seconds, route=route))
-    keeper.close.drain()
+    for _ in range(2 * SETTLING - LEARNING):  # until what was learned is looked at
+        keeper.close(record(seconds=seconds, route=route))
     return keeper
 
 
@@ -51,7 +51,7 @@ def test_ordinary_records_are_not_kept_without_sampling():
 
 
 def test_all_records_are_kept_when_all_are_sampled():
-    assert len(learned(Kept(sample_rate=1.0)).records()) == LEARNING
+    assert len(learned(Kept(sample_rate=1.0)).records()) == 2 * SETTLING
 
 
 def test_a_share_of_ordinary_records_is_kept(monkeypatch):
@@ -217,84 +217,94 @@ def test_the_takers_get_every_record_where_they_want_all():
     assert len(taken) == 1
 
 
-async def test_the_counters_get_the_numbers_of_each_kind_together():
-    counted = []
-    keeper = Kept(counters=[lambda kind, counts: counted.append((kind, counts))])
+class Added(list):
+    """A series that keeps what was added, and how often it was settled."""
+
+    settled = 0
+
+    def adder(self):
+        return self.append
+
+    def settle(self):
+        self.settled += 1
+
+
+def counting():
+    """A keeper whose requests are counted, and the series of each kind."""
+    counted = {}
+
+    def series_of(kind):
+        return counted.setdefault(kind, CountedSeries(*(Added() for _ in range(4))))
+
+    return Kept(counted=series_of), counted
+
+
+def test_the_numbers_of_each_kind_are_counted_apart():
+    keeper, counted = counting()
     for number, status in enumerate((200, 404, 200)):
         one = record(seconds=number / 8, status=status)
         one.request_bytes, one.response_bytes, one.statements_dropped = number, 10 * number, 100 * number
         keeper.close(one)
-    keeper.close.drain()
-    assert counted == [
-        (("GET", "/", 200, None), ((0.0, 0.25), (0, 2), (0, 20), (0, 200))),
-        (("GET", "/", 404, None), ((0.125,), (1,), (10,), (100,))),
+    assert counted == {
+        ("GET", "/", 200, None): ([0.0, 0.25], [0, 2], [0, 20], [0, 200]),
+        ("GET", "/", 404, None): ([0.125], [1], [10], [100]),
+    }
+
+
+def test_series_are_settled_each_time_that_some_dozens_have_been_added():
+    keeper, counted = counting()
+    for _ in range(SETTLING - 1):
+        keeper.close(record())
+    (series,) = counted.values()
+    before = series.seconds.settled
+    keeper.close(record())
+    assert [each.settled - before for each in series] == [1] * 4
+
+
+def test_kinds_beyond_the_bound_are_counted_without_route_and_error(monkeypatch):
+    monkeypatch.setattr(closing, "MAX_KINDS", 3)
+    keeper, counted = counting()
+    for number in range(10):
+        keeper.close(record(route=f"/{number}", error=f"Error{number}"))
+    assert [(kind, len(series.seconds)) for kind, series in counted.items()][3:] == [
+        (("_OTHER", None, 500, None), 7)
     ]
 
 
-async def test_a_fault_of_a_counter_is_logged_once_and_takes_nothing_from_the_others(caplog):
-    def fail(kind, counts):
-        raise RuntimeError
-
-    counted = []
-    keeper = Kept(counters=[fail, lambda kind, counts: counted.append(kind.route)])
-    for route in ("/a", "/b"):
-        keeper.close(record(route=route))
-    keeper.close.drain()
-    assert counted == ["/a", "/b"]
-    assert (keeper.close.faults, len(caplog.records)) == (2, 1)
+def test_a_client_that_went_away_is_no_failure():
+    keeper = Kept()
+    keeper.close(record(error="IncompleteResponse"))
+    keeper.close(record(error="ClientDisconnect"))
+    assert keeper.records() == ()
 
 
-async def test_kinds_beyond_the_bound_are_counted_without_route_and_error(monkeypatch):
-    monkeypatch.setattr(closing, "MAX_KINDS", 3)
-    kinds = []
-    keeper = Kept(counters=[lambda kind, counts: kinds.append((kind, len(counts.seconds)))])
-    for number in range(10):
-        keeper.close(record(route=f"/{number}", error=f"Error{number}"))
-    keeper.close.drain()
-    assert kinds[3:] == [(("_OTHER", None, 500, None), 7)]
-
-
-async def test_requests_are_counted_some_dozens_at_a_time_and_soon():
-    counted = []
-    keeper = Kept(counters=[lambda kind, counts: counted.append(len(counts.seconds))])
-    for _ in range(SIZE + 1):
-        keeper.close(record())
-    assert counted == [SIZE]
-    await asyncio.sleep(2 * SECONDS)
-    assert counted == [SIZE, 1]
-
-
-async def test_a_forked_child_counts_nothing_of_its_parent_s():
-    counted = []
-    keeper = Kept(counters=[lambda kind, counts: counted.append(len(counts.seconds))])
+def test_a_forked_child_counts_nothing_of_its_parent_s():
+    keeper = Kept()
     keeper.close(record())
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
-        keeper.close.drain()
-        os.write(writing, repr(counted).encode())
+        os.write(writing, repr(keeper.durations()["GET /"].count).encode())
         os._exit(0)
-    os.waitpid(child, 0)  # noqa: ASYNC222 - the loop has nothing else to do
-    assert os.read(reading, 100) == b"[]"
+    os.waitpid(child, 0)
+    assert os.read(reading, 100) == b"0"
     os.close(reading)
     os.close(writing)
-    keeper.close.drain()
-    assert counted == [1]
+    assert keeper.durations()["GET /"].count == 1
 
 
 def test_threads_lose_and_double_nothing():
-    counted = []
-    keeper = Kept(counters=[lambda kind, counts: counted.append(len(counts.seconds))])
+    keeper, counted = counting()
 
     def close():
         for number in range(2_000):
             keeper.close(record())
             if number % 97 == 0:
-                keeper.close.drain()
+                keeper.durations()
 
     threads = [Thread(target=close) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    keeper.close.drain()
-    assert sum(counted) == 8_000
+    assert keeper.durations()["GET /"].count == 8_000
+    assert [len(each) for series in counted.values() for each in series] == [8_000] * 4

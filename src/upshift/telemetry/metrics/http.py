@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import math
 from operator import attrgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from upshift.record import METHODS, Kind, known_method
+from upshift.record import METHODS, CountedSeries, Kind, known_method
 from upshift.telemetry.metrics.registry import DURATION_BUCKETS, SIZE_BUCKETS
 from upshift.telemetry.operation import operation_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from upshift.record import Counts, Record, Statement
+    from upshift.record import Record, Statement
     from upshift.telemetry.metrics.registry import Histogram, LabelBounds, Metrics
 
 MAX_ROUTES = 500
@@ -40,15 +40,6 @@ FAST_BUCKETS = (0.0005, 0.001, 0.0025, *DURATION_BUCKETS)
 _OPERATIONS = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "CALL")
 
 
-class _Request(NamedTuple):
-    """The series of requests that have all labels in common."""
-
-    seconds: Histogram
-    request_bytes: Histogram
-    response_bytes: Histogram
-    statements: Histogram
-
-
 class HttpMetrics:
     """Counts requests, and the statements that they sent.
 
@@ -61,11 +52,13 @@ class HttpMetrics:
             not given, those that the caller sampled.
 
     Example:
-        >>> from upshift.record import Counts, Kind
+        >>> from upshift.record import Kind
         >>> from upshift.telemetry.metrics.registry import Metrics
         >>> metrics = Metrics()
         >>> http = HttpMetrics(metrics, digest_of=str, active=lambda: 0)
-        >>> http.count(Kind("GET", "/orders/{order_id}", 200, None), Counts((0.012,), (0,), (310,), (3,)))
+        >>> series = http.counted(Kind("GET", "/orders/{order_id}", 200, None))
+        >>> add = series.seconds.adder()
+        >>> add(0.012)
         >>> duration = "http_server_request_duration_seconds"
         >>> [each.labels for each in metrics.series() if each.family == duration]
         [('GET', '/orders/{order_id}', '200', '')]
@@ -150,16 +143,17 @@ class HttpMetrics:
         )
         gauge = metrics.gauge("http_server_active_requests", "Requests that are open", own=True)
         metrics.before_collecting(lambda: gauge.set(active()))
-        self._requests: dict[Kind, _Request] = {}
         self._operations: dict[tuple[str, str | None, str | None], Histogram] = {}
 
-    def count(self, kind: Kind, counts: Counts) -> None:
-        """Count some requests of one kind."""
-        series = self._requests.get(kind)
-        if series is None:
-            series = self._requests[kind] = self._find(kind)
-        for histogram, values in zip(series, counts, strict=True):
-            histogram.observe_all(values)
+    def counted(self, kind: Kind) -> CountedSeries:
+        """Return the series in which requests of a kind are counted."""
+        labels = _labels(kind)
+        return CountedSeries(
+            self._seconds.at(labels),
+            self._request_bytes.at(labels),
+            self._response_bytes.at(labels),
+            self._statements.at((kind.route or "",)),
+        )
 
     def add(self, record: Record) -> None:
         """Count what but few requests have: an example of its duration, slowness, a stream, statements."""
@@ -173,15 +167,6 @@ class HttpMetrics:
             self._first_byte.at((route,)).observe(record.first_byte_seconds)
         if record.statements:
             self._add_statements(record.statements, record.route)
-
-    def _find(self, kind: Kind) -> _Request:
-        labels = _labels(kind)
-        return _Request(
-            self._seconds.at(labels),
-            self._request_bytes.at(labels),
-            self._response_bytes.at(labels),
-            self._statements.at((kind.route or "",)),
-        )
 
     def _add_statements(self, statements: list[Statement], route: str | None) -> None:
         rows = 0

@@ -171,23 +171,21 @@ class Histogram:
         waiting = self._waiting
         waiting.append(value)
         if len(waiting) >= MAX_WAITING:
-            self._count_unless_under_way()
+            self.settle()
         if trace_id:
             self.exemplify(value, trace_id)
 
-    def observe_all(self, values: Iterable[float]) -> None:
-        """Count several observations."""
-        waiting = self._waiting
-        waiting.extend(values)
-        if len(waiting) >= MAX_WAITING:
-            self._count_unless_under_way()
+    def adder(self) -> Callable[[float], None]:
+        """Return what adds an observation and leaves the counting to whoever calls `settle` now and then."""
+        return self._waiting.append
 
     def exemplify(self, value: float, trace_id: str) -> None:
         """Name the trace of an observation, which is counted elsewhere, as an example of its bucket."""
         if math.isfinite(value):
             self.exemplars[bisect_left(self.bounds, value)] = Exemplar(trace_id, value, time())
 
-    def _count_unless_under_way(self) -> None:
+    def settle(self) -> None:
+        """Count what waits, unless that is under way."""
         # Where somebody is counting, perhaps this very thread before a signal, it is left to the next.
         if self._lock.acquire(blocking=False):
             try:
