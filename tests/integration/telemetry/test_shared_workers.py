@@ -91,6 +91,33 @@ def file() -> dict[str, str | None]:
     return {"path": totals and str(totals._path)}
 """
 
+# One in the other, both with all defaults, so of one name; and a request that forks a child, as pools do.
+NESTED = """
+import multiprocessing, os, time
+from concurrent.futures import ProcessPoolExecutor
+from fastapi import FastAPI
+from upshift import Upshift
+
+inner = FastAPI()
+up_inner = Upshift(inner)
+app = FastAPI()
+app.mount("/inner", inner)
+up = Upshift(app)
+pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork"))
+
+@inner.get("/cart")
+def cart() -> dict[str, int]:
+    return {"pid": os.getpid()}
+
+@app.get("/")
+def index() -> dict[str, int]:
+    return {"pid": os.getpid()}
+
+@app.get("/fork")
+def fork() -> dict[str, int]:
+    return {"pid": pool.submit(os.getpid).result()}
+"""
+
 
 def run(script: str, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
@@ -202,18 +229,18 @@ class Shop:
     def ask(self, path: str) -> dict:
         return json.loads(self.get_patiently(path))
 
-    def scrape(self) -> dict[str, float]:
-        lines = self.get_patiently("/metrics").decode().splitlines()
+    def scrape(self, path: str = "/metrics") -> dict[str, float]:
+        lines = self.get_patiently(path).decode().splitlines()
         return {
             name: float(value)
             for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")
         }
 
-    def wait_until(self, condition) -> dict[str, float]:
+    def wait_until(self, condition, path: str = "/metrics") -> dict[str, float]:
         """Scrape until the answer, whichever worker it is from, is as it should be."""
         deadline = time.monotonic() + 20
         while True:
-            page = self.scrape()
+            page = self.scrape(path)
             if condition(page):
                 return page
             assert time.monotonic() < deadline, page
@@ -221,8 +248,8 @@ class Shop:
 
 
 @contextmanager
-def serve(name: str, folder: Path, port: int):
-    (folder / "shop.py").write_text(APPLICATION)
+def serve(name: str, folder: Path, port: int, application: str = APPLICATION):
+    (folder / "shop.py").write_text(application)
     (folder / "tmp").mkdir(exist_ok=True)
     server = subprocess.Popen(
         [sys.executable, "-m", *(part.format(port=port) for part in SERVERS[name])],
@@ -325,3 +352,40 @@ def test_a_file_that_cannot_be_written_leaves_each_worker_its_own_counts(tmp_pat
         for _ in range(5):
             running.get_patiently("/order")
         assert running.wait_until(lambda page: page["orders_total"] > 0)["orders_total"] <= 5
+
+
+def carts_of(page: dict[str, float]) -> float:
+    """Requests of the inner application, by either's page."""
+    counts = (
+        value
+        for name, value in page.items()
+        if name.startswith("http_server_request_duration_seconds_count") and '"/inner/cart"' in name
+    )
+    return sum(counts)
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "gunicorn, preloaded"])
+def test_two_upshifts_of_one_name_in_each_worker_are_each_added_up_alone(tmp_path, free_port, server):
+    with serve(server, tmp_path, free_port, NESTED) as running:
+        ask_both(running)
+        answered = [running.ask("/inner/cart")["pid"] for _ in range(20)]
+        while len(set(answered)) < 2:
+            answered.append(running.ask("/inner/cart")["pid"])
+        for path in ("/metrics", "/inner/metrics"):
+            page = running.wait_until(lambda page: carts_of(page) >= len(answered), path)
+            assert carts_of(page) == len(answered)
+            running.wait_until(lambda page: page["server_processes"] == 2, path)
+
+    assert len(list((tmp_path / "tmp").glob("upshift-*"))) == 2
+
+
+def test_a_child_forked_in_a_request_is_no_worker(tmp_path, free_port):
+    with serve("uvicorn", tmp_path, free_port, NESTED) as running:
+        seen = ask_both(running)
+        assert running.ask("/fork")["pid"] not in seen
+        alone = {"server_processes": 2, "http_server_active_requests": 0}
+        running.wait_until(lambda page: page.items() >= alone.items())
+        until = time.monotonic() + 2.5 * FLUSH_SECONDS
+        while time.monotonic() < until:
+            assert running.scrape().items() >= alone.items()
+            time.sleep(0.1)

@@ -14,7 +14,7 @@ from upshift.telemetry.sharing.file import FORMAT, is_in_use
 from upshift.telemetry.sharing.lock import open_own, try_lock
 
 _SUFFIX = f".v{FORMAT}.totals"
-_NAME = re.compile(r"upshift-(?P<user>\d+)-.*-(?P<pid>\d+)-(?P<started>\d+)\.v\d+\.totals")
+_NAME = re.compile(r"upshift-(?P<user>\d+)-.*-(?P<pid>\d+)-(?P<started>\d+)\.v\d+(\.\d+)?\.totals")
 # The fields of /proc/<pid>/stat after the command's name.
 _STARTED, _STACK = 19, 25
 
@@ -47,6 +47,16 @@ def find_path(service: str, explicit: str | None = None) -> Path | None:
     digest = hashlib.sha256(service.encode()).hexdigest()[:8]
     started = _stat_field(server, _STARTED) or 0
     return folder / f"upshift-{os.geteuid()}-{readable}.{digest}-{server}-{started}{_SUFFIX}"
+
+
+def numbered(path: Path, number: int) -> Path:
+    """Return the file for one of several instances in a process that would have the same; the first has it.
+
+    Example:
+        >>> numbered(Path("shop.totals"), 1).name, numbered(Path("shop.totals"), 2).name
+        ('shop.totals', 'shop.2.totals')
+    """
+    return path if number == 1 else path.with_name(f"{path.stem}.{number}{path.suffix}")
 
 
 def find_server() -> int | None:

@@ -52,7 +52,9 @@ class SharedTotals:
     Every method can be called from any thread, and none raises because of the file: when it cannot be used,
     this process's own counts stand in until it can.
 
-    A forked child starts with no counts of its own: what the parent had counted stays the parent's.
+    A forked child starts with no counts of its own: what the parent had counted stays the parent's. What it
+    counts from then on is added; its gauges are not, for it has the parent's, until it serves itself: until
+    it is told to start, or asked for the totals.
 
     Args:
         path: the file, the same in every process: see `find_path`. It is made when first needed.
@@ -90,6 +92,7 @@ class SharedTotals:
         self._mutex = threading.Lock()
         self._file: TotalsFile | None = None
         self._closed = False
+        self._has_gauges = True
         # What a parent counted before the fork, and what the file has from here; values by key.
         self._inherited: dict[bytes, bytes] = {}
         self._flushed: dict[bytes, bytes] = {}
@@ -102,12 +105,13 @@ class SharedTotals:
         )
 
     def start(self) -> None:
-        """Flush once every `FLUSH_SECONDS` from now on; does nothing when it does so already.
+        """Flush once every `FLUSH_SECONDS` from now on, the gauges as well; where it does so, it goes on.
 
         Call it when the first request comes or the application starts up, and not on import: a server that
         loads the application before it forks should do so with one thread. Children go on by themselves.
         """
         with self._mutex:
+            self._has_gauges = True
             if self._stop is None and not self._closed:
                 self._start_thread()
 
@@ -134,6 +138,7 @@ class SharedTotals:
         Where the file cannot be used, this process's own counts.
         """
         with self._mutex:
+            self._has_gauges = True
             try:
                 if not self._closed:
                     return self._flush_and_read()
@@ -167,7 +172,11 @@ class SharedTotals:
         flushed = self._flushed
         return (
             self._file is not None
-            and all(flushed.get(each.key) == each.values.tobytes() for each in self._series())
+            and all(
+                flushed.get(each.key) == each.values.tobytes()
+                for each in self._series()
+                if self._has_gauges or each.kind != "gauge"
+            )
             and self._file.is_unchanged()
         )
 
@@ -177,6 +186,8 @@ class SharedTotals:
         gauges: list[tuple[Place, array[float]]] = []
         now: dict[bytes, bytes] = {}
         for key, kind, values in self._series():
+            if kind == "gauge" and not self._has_gauges:
+                continue
             # One copy, so that what other threads count meanwhile is for the next time.
             current = values.tobytes()
             place = file.place(key, kind, len(values))
@@ -266,6 +277,7 @@ class SharedTotals:
 
     def _after_fork_in_child(self) -> None:
         self._mutex = threading.Lock()
+        self._has_gauges = False
         # The child's end of the open file; the parent keeps its slot.
         self._leave_file()
         self._inherited = {key: values.tobytes() for key, kind, values in self._at_fork if kind != "gauge"}

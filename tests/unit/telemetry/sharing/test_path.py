@@ -7,7 +7,7 @@ import tempfile
 
 import pytest
 
-from upshift.telemetry.sharing.path import find_path, find_server, remove_abandoned
+from upshift.telemetry.sharing.path import find_path, find_server, numbered, remove_abandoned
 from upshift.telemetry.sharing.totals import SharedTotals
 
 
@@ -49,6 +49,14 @@ def test_the_name_tells_services_of_one_server_apart(folder, in_gunicorn):
     assert first.parent == second.parent == folder
 
 
+def test_each_further_instance_has_a_file_of_its_own_beside_the_first(folder, in_gunicorn):
+    first = find_path("shop")
+
+    assert numbered(first, 1) == first
+    assert numbered(first, 2) == first.with_name(first.name.replace(".totals", ".2.totals"))
+    assert numbered(folder / "mine", 3) == folder / "mine.3"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="told by the stack's address in /proc")
 def test_gunicorn_that_loads_the_application_itself_is_its_own_server(in_gunicorn):
     script = (
@@ -68,7 +76,7 @@ def test_a_child_of_a_single_process_is_no_worker():
 
 
 def test_files_of_ended_servers_are_removed_whatever_their_version(folder, ended_pid):
-    for suffix in (".v1.totals", ".v2.totals"):
+    for suffix in (".v1.totals", ".v2.totals", ".v1.2.totals"):
         name(folder, ended_pid, suffix=suffix).touch(0o600)
     remove_abandoned(folder)
 

@@ -506,6 +506,56 @@ def test_a_forked_child_has_a_slot_of_its_own_and_leaves_the_parents(worker):
     assert parent.total(b"in_flight") == [2.0]
 
 
+def test_a_forked_child_that_serves_nothing_adds_its_counts_and_no_gauges(worker):
+    parent, watcher = worker(), worker()
+    parent.set(b"in_flight", 2)
+    parent.shared.start()
+    parent.shared.flush()
+
+    def child() -> None:
+        parent.set(b"in_flight", 5)
+        parent.add(b"orders", 3)
+        parent.shared.flush()
+        assert watcher.total(b"orders") == [3.0]
+        assert watcher.total(b"in_flight") == [2.0]
+
+    in_child(child)
+
+
+def test_a_forked_child_that_serves_has_its_gauges_added(worker):
+    parent, watcher = worker(), worker()
+    parent.set(b"in_flight", 2)
+    parent.shared.start()
+    parent.shared.flush()
+
+    def child() -> None:
+        parent.shared.flush()
+        parent.shared.start()
+        parent.shared.flush()
+        assert watcher.total(b"in_flight") == [4.0]
+
+    in_child(child)
+
+    assert parent.total(b"in_flight") == [2.0]
+
+
+def test_a_forked_child_that_counts_nothing_writes_nothing(path, worker):
+    parent = worker()
+    parent.set(b"in_flight", 2)
+    parent.add(b"orders", 1)
+    parent.shared.flush()
+
+    def child() -> None:
+        parent.shared.flush()  # takes a slot
+        before = path.stat().st_mtime_ns
+        time.sleep(0.02)
+        parent.set(b"in_flight", 7)
+        parent.shared.flush()
+        assert path.stat().st_mtime_ns == before
+
+    in_child(child)
+
+
 def test_a_fork_while_another_thread_flushes_leaves_the_child_able_to_flush(worker):
     parent = worker()
     stop = threading.Event()
