@@ -44,6 +44,7 @@ from upshift.telemetry import (
     SharedMetrics,
     SocketMetrics,
     SpanExport,
+    count_dropped,
     count_faults,
     engine_check,
     find_path,
@@ -51,6 +52,7 @@ from upshift.telemetry import (
     probe_endpoints,
     timing_headers,
 )
+from upshift.telemetry.claims import after_application
 from upshift.traffic import Compression
 
 if TYPE_CHECKING:
@@ -148,7 +150,8 @@ class Upshift:
         self._database = DatabaseMetrics(metrics, self._pool_states, self._templates.of)
         self._sockets = SocketMetrics(metrics, self._open_sockets)
         self._process: ProcessMetrics | None = None
-        self._shared = SharedMetrics(self.metrics, self._find_file)
+        shared_name = settings.telemetry.metrics_file or settings.telemetry.service
+        self._shared = SharedMetrics(self.metrics, self._find_file, shared_name)
         http = HttpMetrics(
             metrics,
             self._digest_of,
@@ -184,6 +187,7 @@ class Upshift:
         self._batching = Batching(sync_engines, call_sites) if settings.sql.batching else None
         if settings.telemetry.metrics:
             count_faults(self.metrics, self._faults())
+            count_dropped(self.metrics, self._dropped())
         self._attachment = Attachment(app, self._around, self._begin)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -299,8 +303,7 @@ class Upshift:
         paths = probe_endpoints(self.health) if self.settings.health.health else {}
         if telemetry.metrics and telemetry.metrics_path:
             paths[telemetry.metrics_path] = MetricsEndpoint(self.metrics, self._shared.sum)
-        own = {getattr(route, "path", None) for route in getattr(self._bare, "routes", ())}
-        paths = {path: answer for path, answer in paths.items() if path not in own}
+        paths = after_application(self._bare, paths, recorded=recorder, unrecorded=app)
         return Endpoints(recorder, paths) if paths else recorder
 
     def _takers(self) -> Iterator[Callable[[Record], None]]:
@@ -335,6 +338,7 @@ class Upshift:
         faults: dict[str, Callable[[], int]] = {
             "start": lambda: self._faults_at_start,
             "record": lambda: sum(each.faults for group in recorders for each in group),
+            "metrics": lambda: self.metrics.faults,
             "counting": lambda: self._closing.faults,
             "statements": lambda: self._capture.faults,
             "pools": lambda: self._pools.faults,
@@ -349,6 +353,14 @@ class Upshift:
         }
         spans = self._spans
         return faults if spans is None else faults | {"tracing": lambda: spans.faults}
+
+    def _dropped(self) -> dict[str, Callable[[], int]]:
+        dropped: dict[str, Callable[[], int]] = {
+            "logs": lambda: self.logs.dropped,
+            "shared_metrics": lambda: self._shared.totals.dropped if self._shared.totals else 0,
+        }
+        spans = self._spans
+        return dropped if spans is None else dropped | {"tracing": lambda: spans.dropped}
 
     def _open_sockets(self) -> Iterator[Socket]:
         for recorder in self._socket_recorders:

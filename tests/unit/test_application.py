@@ -394,6 +394,7 @@ async def test_pools_and_the_process_are_told(app, engine):
     assert 'outcome="close"} 1.0' in page
     assert "process_cpu_seconds_total" in page
     assert 'upshift_faults_total{part="statements"} 0.0' in page
+    assert 'upshift_dropped_total{part="logs"} 0.0' in page
 
 
 async def test_a_request_slower_than_the_threshold_is_counted_and_kept(app):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
 
+from upshift.record.fork import after_fork
 from upshift.record.identity import Ids, safe_request_id
 from upshift.record.model import INCOMPLETE, MAX_TEXT, REQUEST_ID, Record
 from upshift.record.route import RouteTemplates
@@ -93,6 +94,11 @@ class Recorder:
         self._current = current
         self._identify = Ids().identify
         self._find_route = (templates or RouteTemplates()).find
+        after_fork(self._forget)
+
+    def _forget(self) -> None:
+        """In a forked child: the open requests are the parent's."""
+        self.active = 0
 
     # In one piece: a call costs half a microsecond among the work of a request, and there are few to save.
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901, PLR0915 - see above

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from starlette.websockets import WebSocketDisconnect
 
+from upshift.record.fork import after_fork
 from upshift.record.identity import Ids
 from upshift.record.model import MAX_TEXT, REQUEST_ID, Record
 from upshift.record.route import RouteTemplates
@@ -113,6 +114,11 @@ class SocketRecorder:
         self._current = current
         self._ids = Ids()
         self._templates = templates or RouteTemplates()
+        after_fork(self._forget)
+
+    def _forget(self) -> None:
+        """In a forked child: the open connections are the parent's."""
+        self.open.clear()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application and record what goes through the connection."""

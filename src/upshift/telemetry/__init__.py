@@ -16,6 +16,7 @@ from upshift.telemetry.metrics import (
     Metrics,
     ProcessMetrics,
     SocketMetrics,
+    count_dropped,
     count_faults,
     expose,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "SharedMetrics",
     "SocketMetrics",
     "SpanExport",
+    "count_dropped",
     "count_faults",
     "disk_check",
     "engine_check",

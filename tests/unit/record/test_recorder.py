@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from contextvars import ContextVar
 
 import pytest
@@ -648,3 +649,17 @@ def test_fields_bound_to_a_record_add_up_and_touch_no_one_else_s_dictionary():
     first = record.context
     record.bind(user=2)
     assert (record.context, first) == ({"user": 2, "shop": "a"}, {"user": 1, "shop": "a"})
+
+
+async def test_a_child_that_is_forked_within_a_request_has_no_open_one():
+    async def app(scope, receive, send):
+        if (child := os.fork()) == 0:
+            os._exit(10 + recording.recorder.active)
+        statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))  # noqa: ASYNC222 - it ends at once
+        await send(start())
+        await send(body())
+
+    statuses = []
+    recording = Recording(app)
+    await recording.get()
+    assert statuses == [10]

@@ -6,9 +6,10 @@ import threading
 import httpx
 import pytest
 import trio
+from fastapi import APIRouter, FastAPI
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from upshift import Settings, Upshift
 from upshift.settings import TelemetrySettings
@@ -249,3 +250,47 @@ def test_scrapes_of_one_event_loop_after_the_other_are_answered(observed):
         return {answer.status_code for answer in answers}
 
     assert [asyncio.run(scrape()) for _ in range(3)] == [{200}] * 3
+
+
+def included(*paths):
+    app, router = FastAPI(), APIRouter()
+    for path in paths:
+        router.add_api_route(path, lambda: PlainTextResponse("the application's own"))
+    app.include_router(router)
+    return app
+
+
+async def plain(scope, receive, send):
+    is_known = scope["path"] in {"/health", "/metrics"}
+    await PlainTextResponse("the application's own", 200 if is_known else 404)(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        included("/health", "/metrics"),
+        Starlette(
+            routes=[Mount("/", routes=[Route("/health", own_metrics), Route("/metrics", own_metrics)])]
+        ),
+        Starlette(routes=[Mount("/", app=included("/health", "/metrics"))]),
+        Starlette(routes=[Route("/{slug}", own_metrics)]),
+        plain,
+    ],
+    ids=["included", "mount", "sub-application", "any page", "plain"],
+)
+async def test_in_every_layout_the_application_s_own_answers_go_before(app):
+    upshift = Upshift(app)
+    async with client(upshift) as http:
+        for path in ("/health", "/metrics") * 2:
+            assert (await http.get(path)).text == "the application's own"
+        assert (await http.get("/readyz")).text == "ok"
+    upshift.close()
+
+
+async def test_where_an_application_without_routes_has_no_answer_upshift_s_is_no_request_of_its():
+    upshift = Upshift(PlainTextResponse("nothing here", 404))
+    async with client(upshift) as http:
+        await http.get("/metrics")
+        page = (await http.get("/metrics")).text
+    upshift.close()
+    assert "http_server_request_duration_seconds_count{" not in page
