@@ -27,10 +27,14 @@ if TYPE_CHECKING:
 MAX_KINDS = 10_000
 """Kinds of requests counted apart; further ones are counted as well or badly answered ones."""
 
+MAX_ERRORS = 50
+"""Classes of exceptions told apart; an application may mint them without end."""
+
 SETTLING = 64
 """Requests of one kind between two times that their numbers are put into buckets."""
 
 OK = 200
+OTHER_ERROR = "_OTHER"
 
 
 class Kind(NamedTuple):
@@ -150,6 +154,7 @@ class Closing:
         self._counted = counted
         self._limit = nextafter(slow_request_seconds, 0.0)
         self._takes_all = takes_all
+        self._errors: set[str] = set()
         self._tallies: dict[tuple[str, str | None, int, str | None], _Tally] = {}
         self._backlog = Backlog(takers, after=after)
 
@@ -191,7 +196,13 @@ class Closing:
         self._backlog.drain()
 
     def _find(self, record: Record) -> _Tally:
-        kind = Kind(known_method(record.method), record.route, record.status, record.error)
+        error = record.error
+        if error is not None and error not in self._errors:
+            if len(self._errors) < MAX_ERRORS:
+                self._errors.add(error)
+            else:
+                error = OTHER_ERROR
+        kind = Kind(known_method(record.method), record.route, record.status, error)
         if len(self._tallies) >= MAX_KINDS:
             kind = Kind(OTHER_METHOD, None, SERVER_ERROR if kind.is_failed else OK, None)
         tally = self._tallies.get(kind)

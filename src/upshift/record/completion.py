@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from upshift.record.model import MAX_TEXT
-
 if TYPE_CHECKING:
     from upshift.record.model import Record
+
+
+MAX_VALUE = 200
+"""Characters kept of a header's value; what is longer is no media type and no coding."""
 
 
 def complete(record: Record) -> None:
@@ -33,4 +35,4 @@ def complete(record: Record) -> None:
 
 
 def _text(value: bytes) -> str:
-    return value[:MAX_TEXT].decode("latin-1").strip().lower()
+    return value[:MAX_VALUE].decode("latin-1").strip().lower()

@@ -18,7 +18,7 @@ MAX_STATEMENTS = 2_000
 """Statements that one record keeps in full; further ones are only counted."""
 
 MAX_TEXT = 2_000
-"""Characters kept of the path and of a header; a hostile one cannot fill the memory that keeps records."""
+"""Characters kept of the path; a hostile one cannot fill the memory that keeps records."""
 
 INCOMPLETE = "IncompleteResponse"
 """The error of a record whose application returned before the last byte, as when the client went away."""

@@ -271,6 +271,19 @@ def test_kinds_beyond_the_bound_are_counted_without_route_and_error(monkeypatch)
     ]
 
 
+def test_errors_beyond_the_bound_share_one_kind(monkeypatch):
+    monkeypatch.setattr(closing, "MAX_ERRORS", 3)
+    keeper, counted = counting()
+    for number in range(10):
+        keeper.close(record(error=f"Error{number}"))
+    assert [(kind.error, len(series.seconds)) for kind, series in counted.items()] == [
+        ("Error0", 1),
+        ("Error1", 1),
+        ("Error2", 1),
+        ("_OTHER", 7),
+    ]
+
+
 def test_a_client_that_went_away_is_no_failure():
     keeper = Kept()
     keeper.close(record(error="IncompleteResponse"))

@@ -1,8 +1,7 @@
 """What headers tell of a request when it is over."""
 
 from upshift.record import Record
-from upshift.record.completion import complete
-from upshift.record.model import MAX_TEXT
+from upshift.record.completion import MAX_VALUE, complete
 
 
 def completed(request=(), response=()):
@@ -37,4 +36,4 @@ def test_it_lets_go_of_the_headers_and_twice_changes_nothing():
 
 def test_a_long_value_is_cut():
     record = completed(response=[(b"content-type", b"x" * 1_000_000)])
-    assert len(record.content_type) == MAX_TEXT
+    assert len(record.content_type) == MAX_VALUE

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, StreamingRespon
 from starlette.routing import Mount, Route
 
 from upshift.record import Record, Recorder, RouteTemplates, Statement
-from upshift.record.completion import complete
+from upshift.record.completion import MAX_VALUE, complete
 from upshift.record.model import INCOMPLETE, MAX_TEXT
 from upshift.record.recorder import MAX_METHOD
 
@@ -559,8 +559,8 @@ async def test_hostile_lengths_are_cut():
     recording = Recording(answering(start(headers=answer), body()))
     await recording.recorder(scope_of("/" * 100_000, headers), None, drop)
     record = recording.record
-    kept = (record.path, record.accept_encoding, record.content_type, record.content_encoding)
-    assert [len(text) for text in kept] == [MAX_TEXT] * 4
+    kept = (record.accept_encoding, record.content_type, record.content_encoding)
+    assert [len(record.path), *(len(text) for text in kept)] == [MAX_TEXT, *[MAX_VALUE] * 3]
 
 
 async def test_headers_that_are_no_ascii_are_recorded_as_they_are():
