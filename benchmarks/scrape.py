@@ -41,7 +41,8 @@ class Worker:
         seconds = self.metrics.histogram("request_duration", "Durations", labels={"route": SERIES})
         self.series = [seconds.labelled(route=f"/route/{number}") for number in range(SERIES)]
         self.metrics.gauge("in_flight", "Requests in flight").set(1)
-        self.shared = SharedMetrics(self.metrics, lambda: path)
+        # Instances of one name in one process have files of their own; these stand for processes.
+        self.shared = SharedMetrics(self.metrics, lambda: path, name=str(id(self)))
         self.shared.join()
 
     def count(self) -> None:
