@@ -14,12 +14,12 @@ Flood's SplitMix (OOPSLA 2014).
 
 from __future__ import annotations
 
-import os
 import re
 from itertools import count
 from secrets import randbits
 from typing import TYPE_CHECKING, NamedTuple
-from weakref import ref
+
+from upshift.record.fork import after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,8 +104,7 @@ class Ids:
 
     def __init__(self) -> None:
         self._reseed()
-        if hasattr(os, "register_at_fork"):
-            _after_fork(self)
+        after_fork(self._reseed)
 
     def _reseed(self) -> None:
         self._prefix = f"{randbits(64) or 1:016x}"  # no id may be all zeros
@@ -132,15 +131,3 @@ class Ids:
         record.trace_id = record.request_id = self._prefix + span_id
         if (asked := headers.get(b"x-request-id")) and (request_id := safe_request_id(asked)):
             record.request_id = request_id
-
-
-def _after_fork(ids: Ids) -> None:
-    # The hook cannot be taken back, so it must not keep the object alive.
-    reference = ref(ids)
-
-    def reseed() -> None:
-        alive = reference()
-        if alive is not None:
-            alive._reseed()
-
-    os.register_at_fork(after_in_child=reseed)

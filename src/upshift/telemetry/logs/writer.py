@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import threading
 import weakref
 from contextlib import suppress
@@ -11,6 +10,8 @@ from multiprocessing.util import Finalize
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING
+
+from upshift.record.fork import after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,8 +61,7 @@ class Writer:
         self._say = say
         self._closed = False
         self._begin()
-        if hasattr(os, "register_at_fork"):
-            _after_fork(self)
+        after_fork(self.after_fork)
 
     def _begin(self) -> None:
         self.dropped = 0
@@ -206,15 +206,3 @@ def _flush(reference: weakref.ref[Writer]) -> None:
     writer = reference()
     if writer is not None:
         writer.flush(EXIT_SECONDS)
-
-
-def _after_fork(writer: Writer) -> None:
-    # The hook cannot be taken back, so it must not keep the object alive.
-    reference = weakref.ref(writer)
-
-    def begin() -> None:
-        alive = reference()
-        if alive is not None:
-            alive.after_fork()
-
-    os.register_at_fork(after_in_child=begin)

@@ -19,6 +19,7 @@ from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.status import Status, StatusCode
 
 from upshift.record import METHODS, known_method
+from upshift.record.model import SERVER_ERROR
 from upshift.telemetry.operation import operation_of
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
 _READS = frozenset({"SELECT", "WITH", "VALUES", "SHOW", "EXPLAIN"})
 _TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE|JOIN)\s+([\w.\"`]{1,100})", re.IGNORECASE)
 _NANOSECONDS = 1_000_000_000
-_SERVER_ERROR = 500
 # Not the one that `upshift.record.identity` counts by, or a statement would have a later request's id.
 _STEP, _MASK = 0xBF58476D1CE4E5B9, (1 << 64) - 1
 _SCOPE = InstrumentationScope("upshift", schema_url=SCHEMA)
@@ -159,7 +159,7 @@ class SpanBuilder:
 
 def error_of(record: Record) -> str:
     """What went wrong, as `error.type` has it: the exception, or else the status of a server error."""
-    return record.error or (str(record.status) if record.status >= _SERVER_ERROR else "")
+    return record.error or (str(record.status) if record.status >= SERVER_ERROR else "")
 
 
 def request_attributes(record: Record) -> Attributes:
