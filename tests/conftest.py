@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from upshift.sql.claim import claim_names
+from upshift.sql.loading.claim import claim_names
 from upshift.testing.servers import PostgresServer, ValkeyServer, postgres, valkey
 
 claim_names()  # before any test loads objects: see its module

@@ -1,7 +1,7 @@
 """What the observation of pools and transactions takes from SQLAlchemy beyond its public API.
 
 It runs on the oldest and on the newest supported version (`make contract`). A failure names what a release
-has changed in the ground of `upshift.sql.pool`, `upshift.sql.transactions` and `upshift.sql.capture`.
+has changed in the ground of `upshift.sql.pool.pools` and of `upshift.sql.capture`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 It runs on the oldest and on the newest supported version (`make contract`). A failure names what a release
 has changed, and the module that has to follow; until then `is_covered` in
-`upshift.sql.selectin` keeps batching off.
+`upshift.sql.loading.selectin` keeps batching off.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from sqlalchemy.pool import StaticPool
 from sqlalchemy.util import await_only, greenlet_spawn, immutabledict
 from sqlalchemy.util.concurrency import in_greenlet
 
-from upshift.sql.claim import NAMES
-from upshift.sql.selectin import is_covered, result_of
+from upshift.sql.loading.claim import NAMES
+from upshift.sql.loading.selectin import is_covered, result_of
 
 
 class Base(DeclarativeBase):
@@ -383,7 +383,7 @@ class Slot:
 
 
 def load_into_slots(session, attribute, objects):
-    """Run the selectin loader as `upshift.sql.selectin` does, on a context that has only what it reads."""
+    """Run the selectin loader as `loading.selectin` does, on a context that has only what it reads."""
     slots = [Slot(inspect(one)) for one in objects]
     statement = SimpleNamespace(_with_options=())
     context = SimpleNamespace(

@@ -40,7 +40,7 @@ def advise_on(
         DatabaseUnavailableError: a database cannot be reached any more.
         MissingExtraError: the extra that reads statements is not installed.
     """
-    from upshift.sql.advisor import advise  # it needs an extra, which other commands do without
+    from upshift.sql.indexes.advisor import advise  # it needs an extra, which other commands do without
 
     samples = [Sample(row.sql, row.parameters) for row in statements]
     advices: list[IndexAdvice] = []

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from upshift.errors import ApplicationLoadError, DatabaseUnavailableError
-from upshift.sql.explain import first_line
+from upshift.sql.plans.explain import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

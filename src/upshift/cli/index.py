@@ -10,16 +10,16 @@ import click
 import msgspec
 
 from upshift.errors import IndexAdviceError
-from upshift.sql.build import apply_indexes, undo_indexes
 from upshift.sql.engines import engine_for
-from upshift.sql.index import index_from_dict
-from upshift.sql.migration import migration
+from upshift.sql.indexes.build import apply_indexes, undo_indexes
+from upshift.sql.indexes.index import index_from_dict
+from upshift.sql.indexes.migration import migration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from upshift.sql.build import Outcome
-    from upshift.sql.index import Index
+    from upshift.sql.indexes.build import Outcome
+    from upshift.sql.indexes.index import Index
 
 _CODE = "UP201"
 _MAX_BYTES = 64 * 2**20

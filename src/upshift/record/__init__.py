@@ -1,6 +1,6 @@
 """What happened: the record of one request.
 
-Flows in: ASGI requests (through `Recorder`) and statements (from `upshift.sql.capture`).
+Flows in: ASGI requests (through `Recorder`) and statements (from `upshift.sql.capture.capture`).
 Flows out: a `Record` per request, handed to whoever subscribed when it closes.
 """
 

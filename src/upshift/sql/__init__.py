@@ -1,24 +1,24 @@
 """Statements: what they cost, which line sent them, and what makes them faster.
 
 Flows in: executions of SQLAlchemy engines (`Capture`), closed records (`StatementTable`), statements with
-sample parameters (`upshift.sql.advisor`, imported where it is used, for it needs the extra `find`).
+sample parameters (`upshift.sql.indexes.advisor`, imported where it is used, for it needs the extra `find`).
 Flows out: statements in records, statistics by digest, lazy loads answered in batches (`Batching`), and
 indexes that the planner was seen to use (`IndexAdvice`).
 """
 
-from upshift.sql.advice import AdviceReport, IndexAdvice, consolidate
-from upshift.sql.batching import Batching, LateBatchingWarning, UncoveredSQLAlchemyWarning
-from upshift.sql.build import apply_indexes, undo_indexes
-from upshift.sql.capture import Capture
-from upshift.sql.cohorts import SCHEDULE
-from upshift.sql.comments import Comments
-from upshift.sql.digest import Digest, Digests, normalise
+from upshift.sql.analysis.digest import Digest, Digests, normalise
+from upshift.sql.analysis.statistics import StatementStatistics, StatementTable
+from upshift.sql.capture.capture import Capture
+from upshift.sql.capture.comments import Comments
+from upshift.sql.capture.transactions import Transactions
 from upshift.sql.engines import engine_for, sync_engine_for
-from upshift.sql.index import Index, index_from_dict
+from upshift.sql.indexes.advice import AdviceReport, IndexAdvice, consolidate
+from upshift.sql.indexes.build import apply_indexes, undo_indexes
+from upshift.sql.indexes.index import Index, index_from_dict
+from upshift.sql.loading.batching import Batching, LateBatchingWarning, UncoveredSQLAlchemyWarning
+from upshift.sql.loading.cohorts import SCHEDULE
 from upshift.sql.placeholders import Sample
-from upshift.sql.pool import Pools
-from upshift.sql.statistics import StatementStatistics, StatementTable
-from upshift.sql.transactions import Transactions
+from upshift.sql.pool.pools import Pools
 
 __all__ = [
     "SCHEDULE",

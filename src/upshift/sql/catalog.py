@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
-from upshift.sql.index import IndexColumn, covers
+from upshift.sql.indexes.index import IndexColumn, covers
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from upshift.sql.index import Columns
+    from upshift.sql.indexes.index import Columns
 
 
 class TableName(NamedTuple):

@@ -14,7 +14,7 @@ from upshift.errors import (
     MissingExtraError,
     SettingsError,
 )
-from upshift.sql.explain import first_line
+from upshift.sql.plans.explain import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

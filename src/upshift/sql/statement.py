@@ -18,7 +18,7 @@ from upshift.sql.catalog import TableName
 from upshift.sql.placeholders import name_placeholders
 
 if TYPE_CHECKING:
-    from upshift.sql.index import DialectName
+    from upshift.sql.indexes.index import DialectName
 
 MAX_LENGTH = 64 * 1024
 """Characters of a statement that is still read; parsing that many takes about half a second."""

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from upshift.sql import Index, IndexAdvice
-from upshift.sql.advice import Served
-from upshift.sql.index import IndexColumn
+from upshift.sql.indexes.advice import Served
+from upshift.sql.indexes.index import IndexColumn
 
 SECONDS = 30
 

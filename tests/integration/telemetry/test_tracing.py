@@ -24,8 +24,8 @@ from sqlalchemy.pool import StaticPool
 from upshift.record import Record, Recorder
 from upshift.record.identity import Ids
 from upshift.settings import TracingSettings
-from upshift.sql.capture import Capture
-from upshift.sql.digest import normalise
+from upshift.sql.analysis.digest import normalise
+from upshift.sql.capture.capture import Capture
 from upshift.telemetry.tracing.export import SpanExport
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

@@ -14,8 +14,8 @@ from upshift.cli.commands import upshift
 from upshift.diagnose.finding import Finding, Severity
 from upshift.diagnose.formats import json_document
 from upshift.diagnose.report import Report
-from upshift.sql.advice import IndexAdvice, Served
-from upshift.sql.index import Index, IndexColumn
+from upshift.sql.indexes.advice import IndexAdvice, Served
+from upshift.sql.indexes.index import Index, IndexColumn
 
 INDEX = Index("sqlite", "t", (IndexColumn("a"), IndexColumn("b")))
 ADVICE = IndexAdvice(

@@ -9,8 +9,8 @@ from upshift.diagnose import Observation, Severity, diagnose
 from upshift.record import CallSite, LazyLoad, Record, Statement
 from upshift.settings import Settings
 from upshift.sql import Index, IndexAdvice, StatementTable
-from upshift.sql.advice import Served
-from upshift.sql.index import IndexColumn
+from upshift.sql.indexes.advice import Served
+from upshift.sql.indexes.index import IndexColumn
 
 HERE = CallSite("shop/orders.py", 42, "list_orders")
 THERE = CallSite("shop/orders.py", 50, "list_orders")

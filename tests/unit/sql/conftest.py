@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
-from upshift.sql.batching import Batching
+from upshift.sql.loading.batching import Batching
 
 Walk = Callable[[Session], Any]
 

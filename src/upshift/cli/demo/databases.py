@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from upshift.cli.interruption import finishing
 from upshift.errors import DatabaseUnavailableError, SettingsError
-from upshift.sql.explain import first_line
+from upshift.sql.plans.explain import first_line
 from upshift.testing.servers import postgres
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """UP201: an index is missing, and the planner was seen to use it when it was there.
 
-The work is done in `upshift.sql.advisor`; here its advice is told of the line that spends most on it.
+The work is done in `upshift.sql.indexes.advisor`; here its advice is told of the line that spends most on it.
 """
 
 from __future__ import annotations

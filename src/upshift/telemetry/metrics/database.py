@@ -56,7 +56,7 @@ class _Pool(NamedTuple):
 
 
 class DatabaseMetrics:
-    """Counts uses of connections, and transactions; it is the observer of `upshift.sql.pool.Pools`.
+    """Counts uses of connections, and transactions; it is the observer of `upshift.sql.pool.pools.Pools`.
 
     Args:
         metrics: where the families are declared.

@@ -16,7 +16,7 @@ from sqlalchemy.pool import StaticPool
 
 from upshift.record import Record
 from upshift.record.identity import Ids, parse_traceparent
-from upshift.sql.capture import Capture
+from upshift.sql.capture.capture import Capture
 from upshift.telemetry.ids.propagation import Propagation, outgoing_headers
 from upshift.telemetry.tracing.sampling import HeadSampling
 

@@ -10,7 +10,7 @@ from opentelemetry.trace.status import StatusCode
 
 from upshift.record import CallSite, LazyLoad, Record, Statement
 from upshift.record.identity import Ids
-from upshift.sql.digest import normalise
+from upshift.sql.analysis.digest import normalise
 from upshift.telemetry.tracing import spans
 from upshift.telemetry.tracing.spans import MAX_STATEMENT_SPANS, SpanBuilder
 

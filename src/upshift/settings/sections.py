@@ -1,0 +1,232 @@
+"""The sections: one for each room, with its defaults."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypedDict
+
+from upshift.errors import SettingsError
+from upshift.settings.checks import Seconds, Share, Size, Within, check
+
+Environment = Literal["development", "production"]
+LogFormat = Literal["off", "json", "ecs", "console"]
+ServerTiming = Literal["off", "asked", "always"]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSettings:
+    """What is kept of requests.
+
+    Attributes:
+        ring_size: requests kept in full, the latest.
+        sample_rate: share of ordinary requests kept, from 0 to 1; failed and slow ones are kept always.
+        packages: top-level packages whose lines count as the application's though they are installed among
+            libraries; comma-separated in the variable. The package that creates the `Upshift` always counts.
+        slow_request_seconds: what counts as slow; None takes `SLOW_REQUEST_SECONDS` by environment.
+    """
+
+    ring_size: Annotated[int, Within(0, 1_000_000)] = 512
+    sample_rate: Share = 0.05
+    packages: tuple[str, ...] = ()
+    slow_request_seconds: Seconds | None = None
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True, slots=True)
+class SqlSettings:
+    """What is done with statements.
+
+    Attributes:
+        batching: answer lazy loads by cohort.
+        keep_parameters: keep the parameters of statements in memory. They may hold personal data.
+        slow_statement_seconds: what counts as slow; None takes `SLOW_STATEMENT_SECONDS` by environment.
+        sql_comments: end each statement with a comment that names its route, request id and trace
+            (sqlcommenter), for the database's own logs.
+    """
+
+    batching: bool = False
+    keep_parameters: bool = False
+    slow_statement_seconds: Seconds | None = None
+    sql_comments: bool = False
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficSettings:
+    """What is done with responses.
+
+    Attributes:
+        compression: compress responses for clients that accept it.
+        compression_minimum_bytes: bodies smaller than this are sent as they are.
+    """
+
+    compression: bool = False
+    compression_minimum_bytes: Size = 1_000
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetrySettings:
+    """What is counted, and told to who asks.
+
+    Attributes:
+        service: the service's name in logs, traces and the names of shared files.
+        metrics: count requests and statements, and answer scrapes.
+        metrics_path: where scrapes are answered, unless the application has a route there; empty for nowhere.
+        metrics_file: the file in which the workers of one server add up their counts; empty for one that is
+            found by server process, see `upshift.telemetry.sharing.path.find_path`.
+        server_timing: tell each answer's times in its `Server-Timing` header: never, to requests with an
+            `X-Server-Timing` header, or always. Whoever reads it learns how busy the database is.
+    """
+
+    service: str = "app"
+    metrics: bool = True
+    metrics_path: str = "/metrics"
+    metrics_file: str = ""
+    server_timing: ServerTiming = "off"
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.metrics_path and not self.metrics_path.startswith("/"):
+            raise SettingsError(
+                f"metrics_path (UPSHIFT_METRICS_PATH) is {self.metrics_path!r}; a path starts with a slash"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What is logged, how and where to.
+
+    Attributes:
+        log_format: `json` lines, `ecs` (JSON with the field names of the Elastic Common Schema), coloured
+            `console` lines, or `off`: the application's logging is left as it is.
+        log_level: the level from which on records are written, by its name in `logging`.
+        access_log: write one line for each request.
+        log_sample_rate: share of ordinary requests with an access line; failed and slow ones always have one.
+        log_file: a file to write to, beside nothing else; empty for standard error.
+        log_error_file: a further file that takes errors only; empty for none.
+        log_rotate_bytes: size from which on a file is moved aside; 0 for never.
+        log_rotate_count: files moved aside that are kept; 0 for never moving any.
+        log_redact: names of fields whose values are never written, comma-separated in the variable.
+    """
+
+    log_format: LogFormat = "off"
+    log_level: str = "INFO"
+    access_log: bool = True
+    log_sample_rate: Share = 1.0
+    log_file: str = ""
+    log_error_file: str = ""
+    log_rotate_bytes: Size = 100_000_000
+    log_rotate_count: Annotated[int, Within(0, 10_000)] = 5
+    log_redact: tuple[str, ...] = ("authorization", "cookie", "password", "secret", "set-cookie", "token")
+
+    def __post_init__(self) -> None:
+        check(self)
+        levels = logging.getLevelNamesMapping()
+        if self.log_level not in levels:
+            raise SettingsError(
+                f"log_level (UPSHIFT_LOG_LEVEL) is {self.log_level!r}; it can be {', '.join(levels)}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class TracingSettings:
+    """Which requests are traced; where spans go to is OpenTelemetry's own settings (`OTEL_*`).
+
+    Attributes:
+        tracing: export spans, through OpenTelemetry's SDK.
+        trace_sample_rate: share of the requests that start a trace and are exported; failed and slow ones
+            always are, and so is what the caller has sampled.
+    """
+
+    tracing: bool = False
+    trace_sample_rate: Share = 0.05
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthSettings:
+    """How probes are answered, and how the process starts and ends.
+
+    Attributes:
+        health: answer `/livez`, `/readyz`, `/startupz` and `/health`, where the application has
+            no such route.
+        health_timeout_seconds: how long a check may take.
+        health_cache_seconds: how long the result of a check serves further probes.
+        drain_seconds: how long after SIGTERM requests are still accepted while `/readyz` tells that no more
+            should come; as long as load balancers take to notice.
+        shutdown_seconds: the deadline for stopping what was registered and for the last flush.
+    """
+
+    health: bool = True
+    health_timeout_seconds: Annotated[float, Within(0.001, 1_000_000)] = 2.0
+    health_cache_seconds: Seconds = 1.0
+    drain_seconds: Seconds = 0.0
+    shutdown_seconds: Seconds = 10.0
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True, slots=True)
+class DiagnoseSettings:
+    """When a rule speaks.
+
+    Attributes:
+        repeated_statements: repetitions of a statement from one line in one request that make an N+1.
+        large_response_bytes: uncompressed responses from this size on are worth compressing.
+    """
+
+    repeated_statements: Annotated[int, Within(1, 1_000_000)] = 3
+    large_response_bytes: Size = 10_000
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+class Arguments(TypedDict, total=False):
+    """Every setting as an argument of `Upshift`; a test keeps it equal to the sections."""
+
+    environment: Environment
+    ring_size: int
+    sample_rate: float
+    packages: tuple[str, ...]
+    slow_request_seconds: float | None
+    batching: bool
+    keep_parameters: bool
+    slow_statement_seconds: float | None
+    sql_comments: bool
+    compression: bool
+    compression_minimum_bytes: int
+    service: str
+    metrics: bool
+    metrics_path: str
+    metrics_file: str
+    server_timing: ServerTiming
+    log_format: LogFormat
+    log_level: str
+    access_log: bool
+    log_sample_rate: float
+    log_file: str
+    log_error_file: str
+    log_rotate_bytes: int
+    log_rotate_count: int
+    log_redact: tuple[str, ...]
+    tracing: bool
+    trace_sample_rate: float
+    health: bool
+    health_timeout_seconds: float
+    health_cache_seconds: float
+    drain_seconds: float
+    shutdown_seconds: float
+    repeated_statements: int
+    large_response_bytes: int

@@ -1,0 +1,1 @@
+"""Statements told apart by digest, and what each costs."""

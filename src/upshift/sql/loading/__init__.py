@@ -1,0 +1,1 @@
+"""What a lazy load loads besides: batches of a cohort."""

@@ -1,0 +1,223 @@
+"""Adaptive batching: a lazy load of one object's relationship answers for its siblings too.
+
+The problem
+    Reading `order.customer` in a loop over fifty orders sends fifty statements: the N+1. The cure,
+    `selectinload(Order.customer)`, has to be written at the query, far from the loop, and loads for every
+    object even when one is read. Here the first reads are ordinary lazy loads; as siblings follow, one
+    statement loads the relationship for 8, 64, 500 of them. (The idea has precedents: Ebean's lazy loading
+    batches, Goldiloader for ActiveRecord, `FETCH_PEERS` in Django 6.1. Those fetch for all siblings at once.)
+
+The invariant
+    *An attribute read with batching has the value that a lazy load at that moment would give it, as far as
+    this session can know.* Four things endanger it:
+
+    1. **Filters.** Selecting the parents again with `selectinload` silently drops `with_loader_criteria`,
+       and shows one tenant's rows to another. So SQLAlchemy's selectin loader is run directly, with the
+       options that the objects themselves were loaded with (`upshift.sql.loading.selectin`), and only objects
+       with the same options share a batch.
+    2. **Writes.** Between the batch and the read, this session may flush, execute DML, commit or roll back.
+       A value fetched for a sibling therefore does not go into the object. It waits in the state's loader
+       callables, where SQLAlchemy looks before it loads lazily, and any write of the session throws all
+       waiting values away; the read is then an ordinary lazy load. An object that is itself modified,
+       expired, detached or merged elsewhere never takes a waiting value.
+    3. **The identity map.** A lazy many-to-one takes its object from the session without SQL, whatever the
+       criteria say. Siblings whose object is there, or whose foreign key is NULL, are left out of the batch.
+    4. **Concurrency.** Tasks of `asyncio.gather` may read attributes of one `AsyncSession` at the same time,
+       which most drivers refuse. Lazy loads of one session take turns, and a task that waited looks first
+       whether the load before it brought its value.
+
+    What remains is what eager loading has too: another transaction's commit between batch and read is not
+    seen. Core DML on `session.connection()` and other sessions' writes count as another transaction's.
+
+What bounds the cost
+    The schedule bounds over-fetch: reading one parent of a thousand loads for one. Waiting values make
+    reading observable, so each walk knows how many of its values were used, and the next walk from the same
+    line starts at the size that fits (`upshift.sql.loading.cohorts`). In the steady state a page takes the
+    statements that a hand-written `selectinload` takes.
+
+SQLAlchemy's loaders are private. On a version that the contract tests do not cover nothing is installed:
+loads stay lazy, and one warning says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import sqlalchemy
+from sqlalchemy import event
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm.base import PASSIVE_NO_RESULT
+from sqlalchemy.util.concurrency import in_greenlet
+
+from upshift.record import CallSites
+from upshift.sql.loading.claim import claim_names
+from upshift.sql.loading.cohorts import Experience
+from upshift.sql.loading.preload import SessionLoads, come_meanwhile, is_as_loaded, waiting_in
+from upshift.sql.loading.selectin import BATCH, is_covered, is_loadable, result_of
+from upshift.sql.origin import origin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from sqlalchemy.engine import Engine, Result
+    from sqlalchemy.orm import ORMExecuteState, RelationshipProperty
+    from sqlalchemy.orm.state import InstanceState
+
+
+logger = logging.getLogger("upshift.sql")
+
+
+class UncoveredSQLAlchemyWarning(UserWarning):
+    """This SQLAlchemy's loaders are not covered by Upshift's contract tests, so batching stays off."""
+
+
+class LateBatchingWarning(UserWarning):
+    """On CPython 3.11 batching was asked for after objects had been loaded, so it stays off."""
+
+
+def _is_possible() -> bool:
+    if not is_covered():
+        warnings.warn(
+            f"batching stays off: SQLAlchemy {sqlalchemy.__version__} is newer than Upshift's contract"
+            " tests cover; lazy loads run as SQLAlchemy runs them",
+            UncoveredSQLAlchemyWarning,
+            stacklevel=3,
+        )
+        return False
+    if not claim_names():
+        warnings.warn(
+            "batching stays off: create the Upshift before the process loads its first objects; on"
+            " CPython 3.11 it would be unsafe after that (from Python 3.12 on any time is right)",
+            LateBatchingWarning,
+            stacklevel=3,
+        )
+        return False
+    return True
+
+
+class Batching:
+    """Answers lazy loads of the given engines' sessions by cohort, until it is closed.
+
+    Args:
+        engines: the (sync) engines whose sessions it serves.
+        call_sites: tells the application's frames from libraries'.
+
+    Attributes:
+        faults: lazy loads that could not be batched because of a fault in Upshift, and were left lazy.
+        active: whether it is installed; False on a SQLAlchemy that is not covered, and after `close()`.
+
+    Example:
+        >>> from sqlalchemy import create_engine
+        >>> batching = Batching([create_engine("sqlite://")])
+        >>> batching.active
+        True
+        >>> batching.close()
+    """
+
+    def __init__(self, engines: Iterable[Engine], call_sites: CallSites | None = None) -> None:
+        self._dialects = frozenset(engine.dialect for engine in engines)
+        self._call_sites = call_sites or CallSites()
+        self._experience = Experience()
+        self._sessions: WeakKeyDictionary[Session, SessionLoads] = WeakKeyDictionary()
+        self._listeners: tuple[tuple[type, str, Callable[..., Any]], ...] = (
+            (Session, "do_orm_execute", self._on_execute),
+            (Session, "before_flush", self._on_write),
+            (Session, "after_transaction_end", self._on_write),
+            (Mapper, "expire", self._on_expire),
+            (Mapper, "pickle", self._on_pickle),
+        )
+        self.faults = 0
+        self.active = _is_possible()
+        if not self.active:
+            return
+        for target, name, listener in self._listeners:
+            event.listen(target, name, listener, raw=True)
+
+    def close(self) -> None:
+        """Leave lazy loading to SQLAlchemy again. Calling it twice does nothing more."""
+        if self.active:
+            self.active = False
+            for target, name, listener in self._listeners:
+                event.remove(target, name, listener)
+            for loads in list(self._sessions.values()):
+                loads.forget()
+
+    def _on_write(self, session: Session, *_detail: object) -> None:
+        loads = self._sessions.get(session)
+        if loads is not None:
+            loads.forget()
+
+    def _on_execute(self, execution: ORMExecuteState) -> Result[Any] | None:
+        session = execution.session
+        if not execution.is_select:
+            self._on_write(session)
+            return None
+        state = execution.lazy_loaded_from
+        if state is None or not self._serves(execution):
+            return None
+        loads = self._sessions.get(session)
+        if loads is None:
+            loads = self._sessions[session] = SessionLoads(self._experience)
+        if in_greenlet():
+            return loads.in_turn(
+                lambda: self._answer(loads, execution, state) or execution.invoke_statement()
+            )
+        return self._answer(loads, execution, state)
+
+    def _serves(self, execution: ORMExecuteState) -> bool:
+        session, options = execution.session, execution.execution_options
+        # `immediateload` comes this way too, in the middle of building its parents.
+        is_lazy = BATCH not in options and "sa_top_level_orm_context" not in options
+        # In the middle of a flush nobody can say what a value fetched now will be worth later.
+        if not is_lazy or session._flushing:
+            return False
+        return session.get_bind(**execution.bind_arguments).dialect in self._dialects
+
+    def _answer(
+        self, loads: SessionLoads, execution: ORMExecuteState, state: InstanceState[Any]
+    ) -> Result[Any] | None:
+        if execution.load_options._autoflush:
+            # A lazy load flushes before it reads. Flushing now lets the batch be chosen among what is left.
+            execution.session._autoflush()
+        try:
+            return self._load(loads, execution, state)
+        except SQLAlchemyError:
+            raise  # the database's answer, which a lazy load would have had as well
+        except Exception:
+            self.faults += 1
+            if self.faults == 1:
+                logger.exception("upshift could not batch a lazy load; it and others like it load lazily")
+            return None
+
+    def _load(
+        self, loads: SessionLoads, execution: ORMExecuteState, state: InstanceState[Any]
+    ) -> Result[Any] | None:
+        session = execution.session
+        path: Any = execution.loader_strategy_path
+        relationship: RelationshipProperty[Any] = path.prop
+        value = come_meanwhile(session, state, relationship)
+        if value is PASSIVE_NO_RESULT and is_as_loaded(state, relationship.key) and is_loadable(relationship):
+            walk = loads.walk(session, state, path, lambda: origin(self._call_sites, sys._getframe(4)))
+            value = loads.load(session, state, path, walk, autoflush=execution.load_options._autoflush)
+        if value is PASSIVE_NO_RESULT:
+            return None
+        return result_of(value if relationship.uselist else () if value is None else (value,))
+
+    def _on_expire(self, state: InstanceState[Any], attributes: Iterable[str] | None) -> None:
+        if attributes is not None:  # else SQLAlchemy has removed all loaders itself
+            for name in attributes:
+                walk = waiting_in(state, name)
+                if walk is not None:
+                    walk.discard(state)
+
+    def _on_pickle(self, state: InstanceState[Any], pickled: dict[str, Any]) -> None:
+        loaders = pickled.get("callables")
+        if loaders:
+            pickled["callables"] = {
+                key: loader for key, loader in loaders.items() if waiting_in(state, key) is None
+            }

@@ -1,0 +1,1 @@
+"""What the database plans to do for a statement."""

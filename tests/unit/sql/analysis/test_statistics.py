@@ -1,0 +1,131 @@
+"""What is kept of each kind of statement, and that it is kept in fixed memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from upshift.record import CallSite, Record, Statement
+from upshift.sql.analysis import statistics as module
+from upshift.sql.analysis.statistics import MAX_ORIGINS, StatementTable
+
+
+def statement(sql="SELECT a FROM t WHERE id = ?", seconds=0.001, *, line=1, rows=None, parameters=None):
+    made = Statement(sql, 0.0, None if line is None else CallSite("shop/orders.py", line, "list_orders"))
+    made.execute_seconds = seconds
+    made.rows = rows
+    made.parameters = parameters
+    return made
+
+
+def record(*statements, route="/orders"):
+    made = Record("GET", "/orders", 0.0)
+    made.route = route
+    for one in statements:
+        made.add(one)
+    return made
+
+
+@pytest.fixture
+def table():
+    return StatementTable()
+
+
+def test_an_empty_table_has_no_rows(table):
+    table.fold(record())
+    assert table.rows() == ()
+
+
+def test_executions_that_differ_in_values_are_one_row(table):
+    table.fold(record(statement("SELECT a FROM t WHERE id = 1"), statement("SELECT a FROM t WHERE id = 2")))
+    (row,) = table.rows()
+    assert row.digest.text == "SELECT a FROM t WHERE id = ?"
+    assert row.seconds.count == 2
+
+
+def test_records_add_up(table):
+    for _ in range(3):
+        table.fold(record(statement(seconds=0.25, rows=2)))
+    (row,) = table.rows()
+    assert (row.seconds.count, row.seconds.sum, row.rows) == (3, 0.75, 6)
+
+
+def test_time_is_that_of_executing_and_fetching(table):
+    one = statement(seconds=0.25)
+    one.fetch_seconds = 0.5
+    table.fold(record(one))
+    assert table.rows()[0].seconds.sum == 0.75
+
+
+def test_rows_that_the_driver_did_not_tell_count_as_none(table):
+    table.fold(record(statement(rows=None), statement(rows=5)))
+    assert table.rows()[0].rows == 5
+
+
+def test_the_most_expensive_kind_comes_first(table):
+    table.fold(record(*[statement("SELECT often", 0.2)] * 10, statement("SELECT once", 1.0)))
+    assert [row.digest.text for row in table.rows()] == ["SELECT often", "SELECT once"]
+
+
+def test_text_and_parameters_are_those_of_the_slowest_execution(table):
+    table.fold(record(statement("SELECT 1", 0.1, parameters=(1,))))
+    table.fold(
+        record(statement("SELECT 2", 0.3, parameters=(2,)), statement("SELECT 3", 0.2, parameters=(3,)))
+    )
+    (row,) = table.rows()
+    assert (row.sql, row.parameters) == ("SELECT 2", (2,))
+
+
+def test_an_execution_that_took_no_time_leaves_its_text(table):
+    table.fold(record(statement("SELECT 1", 0.0, parameters=(1,))))
+    (row,) = table.rows()
+    assert (row.sql, row.parameters) == ("SELECT 1", (1,))
+
+
+def test_the_main_site_is_the_one_of_most_executions(table):
+    table.fold(record(statement(line=1, seconds=9.0), statement(line=2), statement(line=2)))
+    (row,) = table.rows()
+    assert row.site.line == 2
+    assert {site.line: count for site, count in row.sites.items()} == {1: 1, 2: 2}
+
+
+def test_without_an_application_frame_there_is_no_site(table):
+    table.fold(record(statement(line=None)))
+    (row,) = table.rows()
+    assert (row.site, row.sites) == (None, {})
+
+
+def test_routes_are_named_as_operations(table):
+    for route in ("/orders", "/orders", "/orders/{order_id}", None):
+        table.fold(record(statement(), route=route))
+    assert table.rows()[0].routes == {"GET /orders", "GET /orders/{order_id}", "GET (no route)"}
+
+
+def test_sites_and_routes_are_bounded_and_known_sites_go_on_counting(table):
+    for number in range(1, 101):
+        table.fold(record(statement(line=number), statement(line=1), route=f"/{number}"))
+    (row,) = table.rows()
+    assert (len(row.sites), len(row.routes)) == (MAX_ORIGINS, MAX_ORIGINS)
+    assert row.sites[row.site] == 101
+    assert row.seconds.count == 200
+
+
+def test_digests_are_bounded_and_further_executions_are_counted(table, monkeypatch):
+    monkeypatch.setattr(module, "MAX_DIGESTS", 10)
+    for number in range(15):
+        one = statement(f"SELECT a FROM t{number}")
+        table.fold(record(one, one))
+    assert len(table.rows()) == 10
+    assert table.untold == 10
+
+
+def test_a_full_table_goes_on_counting_what_it_knows(table, monkeypatch):
+    monkeypatch.setattr(module, "MAX_DIGESTS", 1)
+    table.fold(record(statement("SELECT a"), statement("SELECT b"), statement("SELECT a")))
+    (row,) = table.rows()
+    assert (row.seconds.count, table.untold) == (2, 1)
+
+
+def test_two_tables_know_nothing_of_each_other():
+    one, other = StatementTable(), StatementTable()
+    one.fold(record(statement()))
+    assert other.rows() == ()

@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from upshift.sql.catalog import Table, TableName
+from upshift.sql.indexes.candidates import MAX_CANDIDATES, propose
+from upshift.sql.indexes.index import MAX_COLUMNS, IndexColumn
+from upshift.sql.statement import UnreadableStatementError, read_statement
+
+
+def table(
+    name: str, columns: str, *indexes: str, unique: str = "", distinct: dict[str, float] | None = None
+) -> Table:
+    return Table(
+        name=name,
+        schema="public",
+        columns={column: column for column in columns.split()},
+        indexes=tuple(tuple(map(IndexColumn, index.split())) for index in (*indexes, unique) if index),
+        rows=100_000,
+        keys=frozenset([frozenset(unique.split())]) if unique else frozenset(),
+        distinct=distinct or {},
+    )
+
+
+EVENT = table("event", "id tenant kind ts price name active")
+ORDERS = table("orders", "id user_id placed_at status", unique="id")
+ITEM = table("item", "id order_id product_id qty", unique="id")
+
+
+def candidates(sql: str, *tables: Table, dialect="postgresql") -> list[str]:
+    known = {TableName(table.name): table for table in tables or (EVENT,)}
+    return [
+        f"{index.table}({', '.join(map(str, index.columns))})"
+        for index in propose(read_statement(sql, dialect), known)
+    ]
+
+
+def test_an_equality_is_a_candidate():
+    assert candidates("SELECT * FROM event WHERE tenant = $1") == ["event(tenant)"]
+
+
+def test_the_value_may_stand_on_either_side():
+    assert candidates("SELECT * FROM event WHERE $1 = tenant") == ["event(tenant)"]
+
+
+def test_equalities_come_before_a_range():
+    assert candidates("SELECT * FROM event WHERE ts > $1 AND tenant = $2")[0] == "event(tenant, ts)"
+
+
+def test_equalities_come_before_the_order():
+    sql = "SELECT * FROM event WHERE tenant = $1 AND kind = $2 ORDER BY ts LIMIT 10"
+    assert candidates(sql) == ["event(tenant, kind, ts)", "event(tenant, kind)", "event(tenant)"]
+
+
+def test_the_most_selective_equality_comes_first():
+    selective = table("event", "tenant kind", distinct={"tenant": 5, "kind": -0.5})
+    sql = "SELECT * FROM event WHERE tenant = $1 AND kind = $2"
+    assert candidates(sql, selective) == ["event(kind, tenant)", "event(kind)"]
+
+
+def test_an_order_that_is_descending_throughout_is_read_backwards():
+    sql = "SELECT * FROM event WHERE tenant = $1 ORDER BY ts DESC, id DESC LIMIT 10"
+    assert candidates(sql)[0] == "event(tenant, ts, id)"
+
+
+def test_an_order_of_mixed_directions_keeps_them():
+    sql = "SELECT * FROM event WHERE tenant = $1 ORDER BY ts DESC, id LIMIT 10"
+    assert candidates(sql)[0] == "event(tenant, ts DESC, id)"
+
+
+def test_an_unusual_place_for_nulls_is_kept_on_postgres():
+    sql = "SELECT * FROM event ORDER BY ts DESC NULLS LAST LIMIT 10"
+    assert candidates(sql) == ["event(ts DESC NULLS LAST)"]
+
+
+def test_an_unusual_place_for_nulls_cannot_be_served_by_sqlite():
+    assert candidates("SELECT * FROM event ORDER BY ts NULLS LAST LIMIT 10", dialect="sqlite") == []
+
+
+def test_an_order_alone_is_a_candidate_only_with_a_limit():
+    assert candidates("SELECT * FROM event ORDER BY ts LIMIT 10") == ["event(ts)"]
+    assert candidates("SELECT * FROM event ORDER BY ts") == []
+
+
+def test_an_order_by_a_column_that_is_fixed_is_dropped():
+    assert (
+        candidates("SELECT * FROM event WHERE tenant = $1 ORDER BY tenant, ts LIMIT 1")[0]
+        == "event(tenant, ts)"
+    )
+
+
+def test_an_order_by_an_alias_of_a_column_is_that_column():
+    assert candidates("SELECT ts AS happened FROM event ORDER BY happened LIMIT 1") == ["event(ts)"]
+
+
+def test_an_order_by_an_expression_ends_the_order():
+    assert candidates("SELECT * FROM event ORDER BY ts, lower(kind), id LIMIT 1") == ["event(ts)"]
+
+
+@pytest.mark.parametrize("clause", ["GROUP BY kind ORDER BY kind", "ORDER BY count(*)"])
+def test_an_order_of_groups_is_no_candidate(clause):
+    assert candidates(f"SELECT kind, count(*) FROM event {clause} LIMIT 3") == []
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "tenant IN ($1,$2)",
+        "tenant = ANY ($1)",
+        "tenant IS NULL",
+        "tenant IS NOT DISTINCT FROM $1",
+        "tenant = $1 OR tenant = $2",
+        "(tenant = $1)",
+        "tenant IN (SELECT 1)",
+    ],
+)
+def test_conditions_that_are_lookups(condition):
+    assert candidates(f"SELECT * FROM event WHERE {condition}") == ["event(tenant)"]
+
+
+@pytest.mark.parametrize("condition", ["active", "NOT active", "active IS true", "active = false"])
+def test_a_boolean_column_is_a_lookup(condition):
+    assert candidates(f"SELECT * FROM event WHERE {condition}") == ["event(active)"]
+
+
+@pytest.mark.parametrize(
+    "condition", ["price BETWEEN 1 AND 2", "price < $1", "5 <= price", "(price, id) > ($1, $2)"]
+)
+def test_conditions_that_are_ranges(condition):
+    assert candidates(f"SELECT * FROM event WHERE {condition}") == ["event(price)"]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "tenant <> $1",
+        "tenant NOT IN (1, 2)",
+        "tenant IS NOT NULL",
+        "tenant = $1 OR kind = $2",
+        "tenant = $1 OR $2 = kind",
+        "lower(kind) = $1",
+        "tenant = tenant",
+        "name ILIKE 'x%'",
+        "name NOT LIKE 'x%'",
+        "name LIKE '%x'",
+        "name LIKE '_x'",
+        "NOT (tenant = 1)",
+        "tenant IS NOT true",
+    ],
+)
+def test_conditions_that_no_such_index_serves(condition):
+    assert candidates(f"SELECT * FROM event WHERE {condition}") == []
+
+
+@pytest.mark.parametrize("pattern", ["'x%'", "$1", "$1::VARCHAR || '%'", "'x%' ESCAPE '/'"])
+def test_a_like_that_may_have_a_prefix_takes_pattern_operators_on_postgres(pattern):
+    assert candidates(f"SELECT * FROM event WHERE name LIKE {pattern}") == ["event(name text_pattern_ops)"]
+
+
+def test_a_row_of_columns_in_a_list_is_several_lookups():
+    sql = "SELECT * FROM event WHERE (tenant, kind) IN (($1,$2),($3,$4))"
+    assert candidates(sql)[0] == "event(tenant, kind)"
+
+
+def test_both_sides_of_a_join_are_candidates_unless_they_are_keys():
+    sql = "SELECT * FROM orders JOIN item ON item.order_id = orders.id WHERE orders.user_id = $1"
+    assert candidates(sql, ORDERS, ITEM) == ["orders(user_id)", "item(order_id)"]
+
+
+def test_a_join_column_comes_before_the_equalities_of_its_table():
+    sql = "SELECT * FROM orders o JOIN item i ON i.order_id = o.id WHERE i.qty = $1"
+    assert "item(order_id, qty)" in candidates(sql, ORDERS, ITEM)
+
+
+def test_a_correlated_subquery_is_a_join():
+    sql = "SELECT id, (SELECT sum(qty) FROM item WHERE item.order_id = orders.id) FROM orders"
+    assert candidates(sql, ORDERS, ITEM) == ["item(order_id)"]
+
+
+def test_a_table_joined_to_itself_is_reached_in_two_ways():
+    sql = "SELECT * FROM event a JOIN event b ON b.name = a.name WHERE a.tenant = $1 AND b.kind = $2"
+    found = candidates(sql)
+    assert "event(tenant)" in found
+    assert "event(name, kind)" in found
+    assert not any("tenant, kind" in each for each in found)
+
+
+def test_an_unqualified_column_belongs_to_the_table_that_has_it():
+    sql = "SELECT * FROM orders, item WHERE user_id = $1 AND product_id = $2"
+    assert candidates(sql, ORDERS, ITEM) == ["orders(user_id)", "item(product_id)"]
+
+
+def test_the_rows_that_an_update_or_delete_changes_are_looked_up():
+    assert candidates("UPDATE event SET kind = $1 WHERE tenant = $2") == ["event(tenant)"]
+    assert candidates("DELETE FROM event WHERE ts < $1") == ["event(ts)"]
+    assert candidates("DELETE FROM item USING orders WHERE item.order_id = orders.id", ORDERS, ITEM) == [
+        "item(order_id)"
+    ]
+
+
+def test_conditions_inside_common_table_expressions_and_unions_count():
+    sql = (
+        "WITH a AS (SELECT * FROM event WHERE tenant = 1 UNION ALL SELECT * FROM event WHERE kind = 'x') "
+        "SELECT * FROM a"
+    )
+    assert candidates(sql) == ["event(tenant)", "event(kind)"]
+
+
+def test_an_index_that_exists_is_not_proposed_again():
+    assert candidates("SELECT * FROM event WHERE tenant = 1", table("event", "tenant", "tenant")) == []
+
+
+def test_a_prefix_of_an_index_that_exists_is_not_proposed():
+    assert (
+        candidates("SELECT * FROM event WHERE tenant = 1", table("event", "tenant kind", "tenant kind")) == []
+    )
+
+
+def test_an_index_that_exists_may_be_widened():
+    known = table("event", "tenant kind", "tenant")
+    assert candidates("SELECT * FROM event WHERE tenant = 1 AND kind = 'x'", known) == ["event(tenant, kind)"]
+
+
+def test_nothing_is_proposed_for_a_lookup_by_key():
+    assert candidates("SELECT * FROM orders WHERE id = $1 AND status = $2", ORDERS) == []
+
+
+def test_sqlite_finds_tables_and_columns_in_any_case():
+    known = Table("Order", "main", {"userid": "UserId"}, (), rows=5_000)
+    statement = read_statement('SELECT * FROM "ORDER" WHERE USERID = ?', "sqlite")
+    (index,) = propose(statement, {TableName("order"): known})
+    assert (index.table, index.columns) == ("Order", (IndexColumn("UserId"),))
+
+
+WORDS = st.sampled_from(
+    re.split(
+        r"\s+",
+        """
+        tenant kind ts price name active event e2 item order_id $1 $2 'x%' 1 = < > <= ( ) , . * || + ::int
+        SELECT FROM WHERE AND OR NOT IN BETWEEN LIKE IS NULL ORDER BY LIMIT DESC GROUP JOIN ON LEFT UNION
+        WITH AS EXISTS DISTINCT
+        """.strip(),
+    )
+)
+
+
+@given(st.lists(WORDS, max_size=30).map(" ".join), st.sampled_from(["postgresql", "sqlite"]))
+def test_whatever_a_statement_says_candidates_have_columns_of_their_table(words, dialect):
+    for sql in (
+        f"SELECT * FROM event WHERE {words}",
+        f"SELECT * FROM event e2, item {words}",
+        f"DELETE {words}",
+    ):
+        try:
+            statement = read_statement(sql, dialect)
+        except UnreadableStatementError:
+            continue
+        known = {TableName("event"): EVENT, TableName("item"): ITEM}
+        found = propose(statement, known)
+        assert len(found) <= MAX_CANDIDATES
+        assert len(set(found)) == len(found)
+        for index in found:
+            columns = [column.name for column in index.columns]
+            assert 1 <= len(columns) <= MAX_COLUMNS
+            assert len(set(columns)) == len(columns)
+            assert set(columns) <= set(known[TableName(index.table)].columns)
+            assert not known[TableName(index.table)].has_index(index.columns)
