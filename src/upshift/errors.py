@@ -8,6 +8,7 @@ Every one is an `UpshiftError`, so a caller that wants them all catches one name
     ├── ApplicationLoadError     `module:app` did not import, or is no ASGI application
     ├── DatabaseUnavailableError the database refused the connection or did not answer
     ├── IndexAdviceError         an index could not be created, verified or removed
+    ├── MaintenanceError         a table or an index could not be maintained, or another session is at it
     ├── ServerUnavailableError   an embedded server could not be had or did not start
     ├── LoadError                a load test cannot run as asked
     └── ProofError               a comparison is void: a variant did not start, died or misbehaved
@@ -53,6 +54,10 @@ class DatabaseUnavailableError(UpshiftError):
 
 class IndexAdviceError(UpshiftError):
     """An index could not be created, verified or removed."""
+
+
+class MaintenanceError(UpshiftError):
+    """A table or an index could not be analysed, vacuumed or reindexed, or another session is at it."""
 
 
 class ServerUnavailableError(UpshiftError):

@@ -3,9 +3,7 @@
 On PostgreSQL an index is built CONCURRENTLY: no writer waits, but a build that is interrupted leaves an
 invalid index behind (https://www.postgresql.org/docs/current/sql-createindex.html). What this module keeps:
 
-- One build at a time in a database, by an advisory lock of the building session. The lock is tried again and
-  again rather than waited for: a session that waits in the server holds a snapshot, and a concurrent build
-  waits for all older snapshots.
+- One build at a time in a database, by the lock that maintenance holds too (`upshift.sql.exclusive`).
 - A build that fails, or is interrupted by Ctrl-C, removes its unfinished index before it reports.
 - After a SIGKILL the server ends the build itself, as it looks whether the client is still there. The
   invalid index that remains is replaced by the next `apply_indexes`, or removed by `undo_indexes`.
@@ -19,8 +17,6 @@ table and columns (`Index.name`), so an index that merely has a similar name is 
 from __future__ import annotations
 
 import sqlite3
-import time
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -35,6 +31,7 @@ from upshift.sql.catalog import (
     sqlite_index_columns,
 )
 from upshift.sql.engines import connected
+from upshift.sql.exclusive import exclusive_session
 from upshift.sql.indexes.index import NAME_PREFIX, Index
 from upshift.sql.plans.explain import first_line
 
@@ -42,8 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 _MARK = "upshift: advised and built by `upshift index apply`"
-_LOCK = int.from_bytes(b"upshift!", "big")
-_LOCK_SECONDS = 10.0
 _DUPLICATE = "42P07"  # SQLSTATE duplicate_table, which PostgreSQL also gives for indexes
 _HINTS = {"55P03": " (a transaction of another session was open for too long)"}  # lock_not_available
 _RAW = {"no_parameters": True}
@@ -52,7 +47,6 @@ _RAW = {"no_parameters": True}
 # other sessions' long transactions, which hinders nobody but this build.
 _SETTINGS = "SET statement_timeout = 0; SET lock_timeout = '60s'"
 _CLEANING = "SET statement_timeout = 0; SET lock_timeout = '5s'"
-_WATCH_CLIENT = "SET client_connection_check_interval = '1s'"
 
 _STATE = sa.text("""
     SELECT i.indisvalid AS is_valid,
@@ -154,33 +148,10 @@ def undo_indexes(
     return outcomes
 
 
-@contextmanager
-def _session(engine: sa.Engine, settings: str) -> Iterator[sa.Connection]:
-    """A session of its own on PostgreSQL, which alone builds indexes; it ends with the `with` block."""
-    with connected(engine) as connection:
-        try:
-            connection.execution_options(isolation_level="AUTOCOMMIT")
-            connection.exec_driver_sql(settings, execution_options=_RAW)
-            with suppress(sa.exc.DBAPIError):  # before PostgreSQL 14, or on a system that cannot tell
-                connection.exec_driver_sql(_WATCH_CLIENT, execution_options=_RAW)
-            _lock(connection)
-            yield connection
-        finally:
-            connection.invalidate()  # closes it: its settings and its lock must not reach the pool
-
-
-def _lock(connection: sa.Connection) -> None:
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_LOCK))):
-        if time.monotonic() > deadline:
-            raise IndexAdviceError("Upshift is building indexes on this database: let that end first")
-        time.sleep(0.2)
-
-
 def _build_postgres(engine: sa.Engine, index: Index) -> Outcome:
     is_begun = False
     try:
-        with _session(engine, _SETTINGS) as connection:
+        with exclusive_session(engine, _SETTINGS) as connection:
             table = read_postgres_table(connection, TableName(index.table, index.schema))
             if table and table.has_index(index.columns):
                 return Outcome(index.name, "kept")
@@ -218,7 +189,7 @@ def _mark(connection: sa.Connection, index: Index) -> None:
 def _remove_unfinished(engine: sa.Engine, index: Index) -> str:
     """Remove what an interrupted build left, once its session is gone; return what is then left to do."""
     try:
-        with _session(engine, _CLEANING) as connection:
+        with exclusive_session(engine, _CLEANING) as connection:
             state = _state(connection, index)
             if state and not state.is_marked:
                 connection.exec_driver_sql(index.undo_sql, execution_options=_RAW)
@@ -236,7 +207,7 @@ def _unfinished(index: Index, reason: str) -> str:
 
 
 def _undo_postgres(engine: sa.Engine, on_progress: Callable[[str], None]) -> Iterator[Outcome]:
-    with _session(engine, _SETTINGS) as connection:
+    with exclusive_session(engine, _SETTINGS) as connection:
         for schema, name in connection.execute(_OURS).all():
             on_progress(f"removing {name}")
             try:

@@ -16,7 +16,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from upshift.errors import DatabaseUnavailableError, IndexAdviceError
+from upshift.errors import DatabaseUnavailableError, IndexAdviceError, MaintenanceError
+from upshift.sql import exclusive
 from upshift.sql.engines import engine_for
 from upshift.sql.indexes import build
 from upshift.sql.indexes.build import Outcome, apply_indexes, undo_indexes
@@ -205,10 +206,10 @@ class TestApply:
         assert indexes(engine) == {A.name: True, B.name: True}
 
     def test_gives_up_when_another_build_goes_on(self, engine, monkeypatch):
-        monkeypatch.setattr(build, "_LOCK_SECONDS", 0.3)
+        monkeypatch.setattr(exclusive, "LOCK_SECONDS", 0.3)
         with engine.connect() as other:
-            other.exec_driver_sql(f"SELECT pg_advisory_lock({build._LOCK})")
-            with pytest.raises(IndexAdviceError, match="is building indexes on this database"):
+            other.exec_driver_sql(f"SELECT pg_advisory_lock({exclusive.LOCK})")
+            with pytest.raises(MaintenanceError, match="on this database already"):
                 apply_indexes(engine, [A])
         assert indexes(engine) == {}
 
