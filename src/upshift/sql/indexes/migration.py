@@ -10,10 +10,12 @@ import hashlib
 from textwrap import indent
 from typing import TYPE_CHECKING
 
+from upshift.sql.indexes.declaration import keys, options
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from upshift.sql.indexes.index import Index, IndexColumn
+    from upshift.sql.indexes.index import Index
 
 _TEMPLATE = '''\
 """Indexes that Upshift advised and the planner was seen to use."""
@@ -92,12 +94,11 @@ def operation(index: Index) -> str:
 
 
 def _creation(index: Index) -> list[str]:
-    operators = {column.name: column.operator_class for column in index.columns if column.operator_class}
     return [
         repr(index.name),
         repr(index.table),
-        f"[{', '.join(map(_key, index.columns))}]",
-        *([f"postgresql_ops={operators!r}"] if operators else []),
+        f"[{keys(index)}]",
+        *options(index),
         *_options(index),
         "if_not_exists=True",
     ]
@@ -109,14 +110,6 @@ def _removal(index: Index) -> list[str]:
 
 def _call(function: str, arguments: list[str]) -> str:
     return "\n".join([f"{function}(", *(f"    {argument}," for argument in arguments), ")"])
-
-
-def _key(column: IndexColumn) -> str:
-    """The column as `create_index` takes it: its name, or an expression where it has a direction."""
-    if not column.descending and column.nulls_first is None:
-        return repr(column.name)
-    nulls = {None: "", True: ".nulls_first()", False: ".nulls_last()"}[column.nulls_first]
-    return f"sa.column({column.name!r})" + (".desc()" if column.descending else "") + nulls
 
 
 def _options(index: Index) -> list[str]:

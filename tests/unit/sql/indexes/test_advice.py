@@ -62,7 +62,13 @@ def test_the_data_has_what_readers_look_for():
     assert data["undo_sql"].startswith("DROP INDEX CONCURRENTLY")
     assert "op.create_index" in data["alembic"]
     assert list(data["columns"]) == [
-        {"name": "a", "descending": False, "nulls_first": None, "operator_class": None}
+        {
+            "name": "a",
+            "descending": False,
+            "nulls_first": None,
+            "operator_class": None,
+            "function": None,
+        }
     ]
     assert (data["table"], data["cost_before"], data["cost_after"], data["verified"]) == (
         "t",
