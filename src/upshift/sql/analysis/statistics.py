@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from upshift.record import Histogram
 from upshift.sql.analysis.digest import Digests
+from upshift.sql.analysis.windows import LONGEST_SECONDS, Windows
 
 if TYPE_CHECKING:
     from upshift.record import CallSite, Record, Statement
     from upshift.sql.analysis.digest import Digest
+    from upshift.sql.analysis.windows import Window
 
 MAX_DIGESTS = 1_000
 """Digests kept; executions of further ones are only counted, in `StatementTable.untold`."""
 
 MAX_ORIGINS = 16
-"""Call sites and routes kept for each digest."""
+"""Call sites, routes and classes of exceptions kept for each digest."""
+
+_Key = TypeVar("_Key", bound=object)
 
 
 class StatementStatistics:
@@ -25,29 +30,46 @@ class StatementStatistics:
         digest: what its executions have in common.
         seconds: the time in the driver, of each execution.
         rows: rows fetched or changed, of all executions whose driver told.
+        slow: executions that took as long as the threshold, or longer.
+        errors: executions that failed, by the class of the exception, for the first `MAX_ORIGINS` classes.
+        failed: executions that failed.
         sites: executions by call site, for the first `MAX_ORIGINS` call sites.
-        routes: the routes it ran on, the first `MAX_ORIGINS` of them.
+        routes: executions by the route they ran on, for the first `MAX_ORIGINS` routes.
         sql: the text of the slowest execution.
         parameters: that execution's parameters, if they are kept.
     """
 
-    __slots__ = ("digest", "parameters", "routes", "rows", "seconds", "sites", "sql")
+    __slots__ = (
+        "digest",
+        "errors",
+        "failed",
+        "parameters",
+        "routes",
+        "rows",
+        "seconds",
+        "sites",
+        "slow",
+        "sql",
+    )
 
     def __init__(self, digest: Digest, sql: str) -> None:
         self.digest = digest
         self.seconds = Histogram()
         self.rows = 0
+        self.slow = 0
+        self.failed = 0
+        self.errors: dict[str, int] = {}
         self.sites: dict[CallSite, int] = {}
-        self.routes: set[str] = set()
+        self.routes: dict[str, int] = {}
         self.sql = sql
         self.parameters: Any = None
 
     @property
     def site(self) -> CallSite | None:
         """The call site of most executions."""
-        return max(self.sites, key=self.sites.__getitem__, default=None)
+        return max(tuple(self.sites), key=self.sites.__getitem__, default=None)
 
-    def add(self, statement: Statement, route: str) -> None:
+    def add(self, statement: Statement, route: str, slow_seconds: float = math.inf) -> None:
         """Count one execution."""
         seconds = statement.seconds
         if seconds >= self.seconds.max or self.seconds.count == 0:
@@ -55,41 +77,71 @@ class StatementStatistics:
             self.parameters = statement.parameters
         self.seconds.add(seconds)
         self.rows += statement.rows or 0
-        site = statement.site
-        if site is not None and (site in self.sites or len(self.sites) < MAX_ORIGINS):
-            self.sites[site] = self.sites.get(site, 0) + 1
-        if len(self.routes) < MAX_ORIGINS:
-            self.routes.add(route)
+        if seconds >= slow_seconds:
+            self.slow += 1
+        if statement.error is not None:
+            self.failed += 1
+            _count(self.errors, statement.error)
+        if statement.site is not None:
+            _count(self.sites, statement.site)
+        _count(self.routes, route)
 
 
 class StatementTable:
     """The statistics of all statements of one application.
 
+    Args:
+        slow_seconds: what counts as a slow statement.
+        longest_window: the seconds that windows may grow to, see `upshift.sql.analysis.windows`.
+
     Attributes:
         digests: tells what a statement's executions have in common.
-        untold: executions of digests beyond the first `MAX_DIGESTS`.
+        records: records that sent statements.
+        untold: executions of digests beyond the first `MAX_DIGESTS`, and those that a record, being full, did
+            no more than count.
+        windows: what they came to in the latest windows of time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, slow_seconds: float = math.inf, longest_window: float = LONGEST_SECONDS) -> None:
         self.digests = Digests()
-        self._rows: dict[str, StatementStatistics] = {}
+        self.records = 0
         self.untold = 0
+        self.windows = Windows(longest_window)
+        self._slow_seconds = slow_seconds
+        self._rows: dict[str, StatementStatistics] = {}
 
     def fold(self, record: Record) -> None:
         """Add the statements of a closed record."""
+        self.untold += record.statements_dropped
         if not record.statements:
             return
+        self.records += 1
+        window = self.windows.at(record.started)
+        window.records += 1
         route = record.operation
         for statement in record.statements:
-            digest = self.digests.of(statement.sql)
-            row = self._rows.get(digest.id)
-            if row is None:
-                if len(self._rows) >= MAX_DIGESTS:
-                    self.untold += 1
-                    continue
-                row = self._rows[digest.id] = StatementStatistics(digest, statement.sql)
-            row.add(statement, route)
+            self._add(statement, route, window)
 
     def rows(self) -> tuple[StatementStatistics, ...]:
         """Return all statistics, the most expensive first."""
         return tuple(sorted(self._rows.values(), key=lambda row: row.seconds.sum, reverse=True))
+
+    def _add(self, statement: Statement, route: str, window: Window) -> None:
+        digest = self.digests.of(statement.sql)
+        row = self._rows.get(digest.id)
+        if row is None:
+            if len(self._rows) >= MAX_DIGESTS:
+                self.untold += 1
+                return
+            row = self._rows[digest.id] = StatementStatistics(digest, statement.sql)
+        row.add(statement, route, self._slow_seconds)
+        window.of(digest.id).add(statement)
+
+
+def _count(counts: dict[_Key, int], key: _Key) -> None:
+    """Count one more, unless it is new and there are enough."""
+    known = counts.get(key)
+    if known is not None:
+        counts[key] = known + 1
+    elif len(counts) < MAX_ORIGINS:
+        counts[key] = 1

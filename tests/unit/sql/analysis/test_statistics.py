@@ -97,7 +97,8 @@ def test_without_an_application_frame_there_is_no_site(table):
 def test_routes_are_named_as_operations(table):
     for route in ("/orders", "/orders", "/orders/{order_id}", None):
         table.fold(record(statement(), route=route))
-    assert table.rows()[0].routes == {"GET /orders", "GET /orders/{order_id}", "GET (no route)"}
+    routes = {"GET /orders": 2, "GET /orders/{order_id}": 1, "GET (no route)": 1}
+    assert table.rows()[0].routes == routes
 
 
 def test_sites_and_routes_are_bounded_and_known_sites_go_on_counting(table):
@@ -107,6 +108,39 @@ def test_sites_and_routes_are_bounded_and_known_sites_go_on_counting(table):
     assert (len(row.sites), len(row.routes)) == (MAX_ORIGINS, MAX_ORIGINS)
     assert row.sites[row.site] == 101
     assert row.seconds.count == 200
+
+
+def test_failed_executions_are_told_by_what_failed_for_so_many_kinds_of_failure(table):
+    for number in range(100):
+        failed = statement()
+        failed.error = "Timeout" if number % 2 else f"Error{number}"
+        table.fold(record(failed, statement()))
+    (row,) = table.rows()
+    assert (row.failed, row.errors["Timeout"], len(row.errors)) == (100, 50, MAX_ORIGINS)
+
+
+def test_an_execution_at_the_threshold_is_slow():
+    table = StatementTable(slow_seconds=0.1)
+    table.fold(record(statement(seconds=0.0999), statement(seconds=0.1), statement(seconds=5.0)))
+    assert table.rows()[0].slow == 2
+
+
+def test_statements_that_a_full_record_only_counted_are_untold(table):
+    full = record(statement())
+    full.statements_dropped = 7
+    table.fold(full)
+    assert (table.rows()[0].seconds.count, table.untold) == (1, 7)
+
+
+def test_what_came_when_is_kept_by_windows(table):
+    for started in (0.0, 0.5, 3.0):
+        one = record(statement(), statement())
+        one.started = started
+        table.fold(one)
+    digest = table.rows()[0].digest.id
+    assert [window.records for window in table.windows.all()] == [2, 0, 0, 1]
+    assert table.windows.all()[0].usage[digest].count == 4
+    assert table.records == 3
 
 
 def test_digests_are_bounded_and_further_executions_are_counted(table, monkeypatch):

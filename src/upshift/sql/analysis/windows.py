@@ -1,0 +1,162 @@
+"""What each kind of statement came to in equal windows of time, in fixed memory.
+
+Trends are told from windows, not from single executions: executions of one minute resemble each other, since
+one busy neighbour slows all of them, so a thousand of them are not a thousand witnesses. A window is one.
+
+A process that has just started needs short windows, and one that has run for a day long ones. So windows
+begin with a second, and whenever there are too many of them, each two become one; once they are as long as
+they may be, the oldest goes instead. Time is that of the records (`time.perf_counter()`), which no clock
+setting moves.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from upshift.record import Statement
+
+MAX_WINDOWS = 24
+"""Windows kept."""
+
+LONGEST_SECONDS = 256.0
+"""The length that windows of a running application grow to; so `MAX_WINDOWS` of them tell of 1.7 hours."""
+
+SHORTEST_SECONDS = 1.0
+
+_LEAST = 1e-6  # a driver that took no time has no logarithm
+
+
+class Usage:
+    """What the executions of one kind of statement came to in one window.
+
+    Attributes:
+        count: executions.
+        seconds: their time, together.
+        logs: the sum of the natural logarithms of their times in seconds, which one long execution cannot
+            sway as it can the mean.
+        rows: rows fetched or changed.
+        errors: executions that failed.
+    """
+
+    __slots__ = ("count", "errors", "logs", "rows", "seconds")
+
+    def __init__(
+        self, count: int = 0, seconds: float = 0.0, logs: float = 0.0, rows: int = 0, errors: int = 0
+    ) -> None:
+        self.count = count
+        self.seconds = seconds
+        self.logs = logs
+        self.rows = rows
+        self.errors = errors
+
+    def add(self, statement: Statement) -> None:
+        """Count one execution."""
+        seconds = statement.execute_seconds + statement.fetch_seconds
+        self.count += 1
+        self.seconds += seconds
+        self.logs += math.log(max(_LEAST, seconds))
+        self.rows += statement.rows or 0
+        if statement.error is not None:
+            self.errors += 1
+
+    def merge(self, other: Usage) -> None:
+        """Add what another came to."""
+        self.count += other.count
+        self.seconds += other.seconds
+        self.logs += other.logs
+        self.rows += other.rows
+        self.errors += other.errors
+
+
+class Window:
+    """One stretch of time.
+
+    Attributes:
+        records: the records that began in it and sent statements.
+        usage: what the statements came to, by the id of their digest.
+    """
+
+    __slots__ = ("records", "usage")
+
+    def __init__(self) -> None:
+        self.records = 0
+        self.usage: dict[str, Usage] = {}
+
+    def of(self, digest: str) -> Usage:
+        """Return what the statements of a digest came to."""
+        usage = self.usage.get(digest)
+        if usage is None:
+            usage = self.usage[digest] = Usage()
+        return usage
+
+    def merge(self, other: Window) -> None:
+        """Add what came to another."""
+        self.records += other.records
+        for digest, usage in other.usage.items():
+            self.of(digest).merge(usage)
+
+
+class Windows:
+    """The latest windows, at most `MAX_WINDOWS`.
+
+    Args:
+        longest: the seconds that windows may grow to; without end for a recording, all of which is to be
+            told.
+
+    Attributes:
+        seconds: the length of a window now.
+
+    Example:
+        >>> windows = Windows()
+        >>> for second in range(40):
+        ...     windows.at(1000.0 + second).records += 1
+        >>> windows.seconds, [each.records for each in windows.all()][:3]
+        (2.0, [2, 2, 2])
+    """
+
+    def __init__(self, longest: float = LONGEST_SECONDS) -> None:
+        self.seconds = SHORTEST_SECONDS
+        self._longest = longest
+        self._by_number: dict[int, Window] = {}
+
+    def at(self, started: float) -> Window:
+        """Return the window of a record; of one that is older than all of them, one that nobody reads."""
+        window = self._by_number.get(math.floor(started / self.seconds))
+        return self._open(started) if window is None else window
+
+    def all(self) -> tuple[Window, ...]:
+        """Return the windows, the oldest first; one in which nothing happened is there as well."""
+        known = dict(self._by_number)
+        if not known:
+            return ()
+        return tuple(known.get(number) or Window() for number in range(min(known), max(known) + 1))
+
+    def _open(self, started: float) -> Window:
+        while True:
+            number = math.floor(started / self.seconds)
+            newest = max(self._by_number, default=number)
+            first, last = min(self._by_number, default=number), max(newest, number)
+            if last - min(first, number) < MAX_WINDOWS:
+                break
+            if self.seconds * 2 > self._longest:
+                oldest = last - MAX_WINDOWS + 1
+                # A new dict, as whoever reads may be about to copy the other.
+                self._by_number = {key: each for key, each in self._by_number.items() if key >= oldest}
+                if number < oldest:
+                    return Window()
+                break
+            self._coarsen()
+        window = self._by_number.get(number)
+        if window is None:
+            window = self._by_number[number] = Window()
+        return window
+
+    def _coarsen(self) -> None:
+        """Make one window of each two."""
+        merged: dict[int, Window] = {}
+        for number, window in self._by_number.items():
+            merged.setdefault(number // 2, Window()).merge(window)
+        self.seconds *= 2
+        self._by_number = merged
