@@ -173,7 +173,7 @@ class Upshift:
         call_sites = CallSites({*settings.record.packages, caller.partition(".")[0]} - {"", "upshift"})
         self._pools = Pools(sync_engines, self._current, self._database)
         self._transactions = Transactions(
-            sync_engines, self._pools.checkouts, self._database.transaction_ended
+            sync_engines, self._pools.checkouts, self._database.transaction_ended, call_sites
         )
         self._comments = Comments(self._templates.of, is_sampled or attrgetter("is_sampled"))
         self._capture = Capture(

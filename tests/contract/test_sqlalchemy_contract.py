@@ -218,6 +218,35 @@ class TestCapture:
         assert eager.execution_options["_sa_orm_load_options"]._lazy_loaded_from is None
         assert eager.invoked_statement._compile_options._current_path.prop is Author.posts.property
 
+    def test_a_load_by_key_has_the_mappers_parameter_and_its_class(self, engine, session):
+        contexts = []
+        event.listen(engine, "after_cursor_execute", lambda *arguments: contexts.append(arguments[4]))
+        session.get(Author, 1)
+        session.scalars(select(Author).where(Author.id == 1)).all()
+        get, query = contexts
+        assert "pk_1" in get.compiled_parameters[0]
+        assert get.invoked_statement._propagate_attrs["plugin_subject"] is inspect(Author)
+        assert "pk_1" not in query.compiled_parameters[0]
+
+    def test_a_reload_tells_the_object_and_why(self, engine, session):
+        options = []
+        event.listen(
+            engine,
+            "after_cursor_execute",
+            lambda *arguments: options.append(arguments[4].execution_options["_sa_orm_load_options"]),
+        )
+        expired = []
+        author = session.get(Author, 1)
+        event.listen(engine, "before_cursor_execute", lambda *_: expired.append(inspect(author).expired))
+        session.commit()
+        assert author.id == 1
+        session.refresh(author)
+        (_, reload, refresh) = options
+        assert options[0]._refresh_state is None
+        assert reload._refresh_state is refresh._refresh_state is inspect(author)
+        assert (reload._is_user_refresh, refresh._is_user_refresh) == (False, True)
+        assert expired == [True, True]
+
     def test_a_query_is_told_from_loaders_by_its_options_or_by_its_path(self, engine, session):
         contexts = []
         event.listen(engine, "after_cursor_execute", lambda *arguments: contexts.append(arguments[4]))

@@ -12,8 +12,8 @@ from upshift.record.histogram import Histogram
 from upshift.record.keeper import Keeper
 from upshift.record.lookup import find_record
 from upshift.record.method import METHODS, known_method
-from upshift.record.model import MAX_STATEMENTS, LazyLoad, Record, Statement
-from upshift.record.pool import PoolState
+from upshift.record.model import MAX_STATEMENTS, LazyLoad, ObjectLoad, Record, Statement
+from upshift.record.pool import Gap, Hold, PoolState, Transaction
 from upshift.record.recorder import Recorder
 from upshift.record.route import RouteTemplates
 from upshift.record.socket import Socket, SocketRecorder, of_requests
@@ -27,10 +27,13 @@ __all__ = [
     "CallSites",
     "Closing",
     "CountedSeries",
+    "Gap",
     "Histogram",
+    "Hold",
     "Keeper",
     "Kind",
     "LazyLoad",
+    "ObjectLoad",
     "PoolState",
     "Record",
     "Recorder",
@@ -38,6 +41,7 @@ __all__ = [
     "Socket",
     "SocketRecorder",
     "Statement",
+    "Transaction",
     "find_record",
     "known_method",
     "of_requests",

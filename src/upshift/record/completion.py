@@ -1,8 +1,10 @@
-"""What is read of a request's headers only when its record is kept or taken."""
+"""What is read of a request's headers, and made of its statements, only when its record is kept or taken."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from upshift.record.settling import settle
 
 if TYPE_CHECKING:
     from upshift.record.model import Record
@@ -13,7 +15,9 @@ MAX_VALUE = 200
 
 
 def complete(record: Record) -> None:
-    """Read what a closed record tells of itself in headers, and let go of them; twice changes nothing.
+    """Read what a closed record tells of itself in headers, and let go of what it no longer needs.
+
+    Twice changes nothing.
 
     Example:
         >>> from upshift.record.model import Record
@@ -23,6 +27,8 @@ def complete(record: Record) -> None:
         >>> record.content_type, record.response_headers
         ('text/html', ())
     """
+    if record.statements:
+        settle(record)
     request, response = record.request_headers, record.response_headers
     record.request_headers, record.response_headers = {}, ()
     if accept := request.get(b"accept-encoding"):

@@ -5,7 +5,7 @@ Both are plain slotted classes, written on the hot path and read after the reque
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
     from upshift.record.callsite import CallSite
+    from upshift.record.pool import Checkout, Hold
 
 MAX_STATEMENTS = 2_000
 """Statements that one record keeps in full; further ones are only counted."""
@@ -56,6 +57,20 @@ class LazyLoad(NamedTuple):
     path: tuple[Any, ...] = ()
 
 
+class ObjectLoad(NamedTuple):
+    """The load of one object by its primary key that caused a statement.
+
+    Attributes:
+        model: the object's class.
+        reason: `get` where the application asked for it by `session.get`; `expired` where one of its
+            attributes was read after a commit or a rollback had expired it; `refresh` for a
+            `session.refresh`; `columns` where it lacked some, as they are deferred or the database's own.
+    """
+
+    model: str
+    reason: Literal["get", "expired", "refresh", "columns"]
+
+
 class Statement:
     """One execution of one SQL statement.
 
@@ -65,21 +80,31 @@ class Statement:
         started: `time.perf_counter()` at the start of the execution, in seconds.
         execute_seconds: time in the driver's execute call.
         fetch_seconds: time in the driver's fetch calls.
+        ended: `time.perf_counter()` at the end of the last of those calls.
         rows: rows fetched or changed; None where the driver does not tell.
         executions: parameter sets sent (more than one for `executemany`).
         lazy_load: the lazy load that caused it, if one did.
+        object_load: the load of one object that caused it, if one did; a lazy load is none.
         is_eager: whether an eager loader (`selectinload`, batching) sent it for many objects.
         error: class name of the exception that the driver raised, if it raised.
         parameters: the bound parameters; None unless keeping them was asked for.
+        bound: those of a SELECT, for `upshift.record.fingerprint` to tell from others; None once its record
+            is complete.
+        fingerprint: equal for equal parameters of the same text in one record, and useless outside of this
+            process; None where no other statement of the record has the text, or they cannot be compared.
     """
 
     __slots__ = (
+        "bound",
+        "ended",
         "error",
         "execute_seconds",
         "executions",
         "fetch_seconds",
+        "fingerprint",
         "is_eager",
         "lazy_load",
+        "object_load",
         "parameters",
         "rows",
         "site",
@@ -93,12 +118,16 @@ class Statement:
         self.site = site
         self.execute_seconds = 0.0
         self.fetch_seconds = 0.0
+        self.ended = started
         self.rows: int | None = None
         self.executions = 1
         self.lazy_load: LazyLoad | None = None
+        self.object_load: ObjectLoad | None = None
         self.is_eager = False
         self.error: str | None = None
         self.parameters: Any = None
+        self.bound: Any = None
+        self.fingerprint: bytes | None = None
 
     @property
     def seconds(self) -> float:
@@ -142,6 +171,8 @@ class Record:
         endpoint: the function that the route leads to, where the framework tells.
         statements: the statements executed, in order, at most `MAX_STATEMENTS` of them.
         statements_dropped: statements beyond that bound.
+        checkouts: the connections on which statements were sent, until the record is complete.
+        holds: what became of them, once it is; see `upshift.record.pool`.
         error: class name of the exception that left the application, if one did; `IncompleteResponse` where
             it returned before the last byte was sent.
         context: what the application wants said in the log lines of this request; None until it does.
@@ -175,10 +206,12 @@ class Record:
     accept_encoding = ""
     cache_hits = 0
     cache_seconds = 0.0
+    checkouts: list[Checkout] | None = None
     content_encoding = ""
     content_type = ""
     context: dict[str, Any] | None = None
     error: str | None = None
+    holds: tuple[Hold, ...] = ()
     is_sampled: bool | None = None
     is_streamed = False
     parent_span_id = ""

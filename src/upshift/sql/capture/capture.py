@@ -14,12 +14,13 @@ from __future__ import annotations
 import logging
 import sys
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy.engine import cursor as sa_cursor
 from sqlalchemy.engine.default import DefaultExecutionContext
 
-from upshift.record import CallSites, LazyLoad, Statement
+from upshift.record import CallSites, LazyLoad, ObjectLoad, Statement
+from upshift.record.fingerprint import MAX_PARAMETERS
 from upshift.sql.loading.selectin import BATCH
 from upshift.sql.origin import origin
 from upshift.sql.wrapping import unwrap, wrap
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("upshift.sql")
 
 _DEFAULT_FETCH: Any = sa_cursor._DEFAULT_FETCH
+_KEY = "pk_1"
+"""The parameter by which a mapper selects one object by its key."""
+
+_SELECT = ("SELECT", "select")
 _WRAPPED = ("do_execute", "do_executemany", "do_execute_no_params")
 
 
@@ -109,7 +114,8 @@ class Capture:
 
         wrap(dialect, name, wrapper, self)
 
-    def _observe(
+    # In one piece, as it is on the way of every statement.
+    def _observe(  # noqa: C901 - see above
         self,
         record: Record,
         statement: Statement,
@@ -118,7 +124,8 @@ class Capture:
         is_many: bool,  # noqa: FBT001 - one call site, on the hot path
     ) -> None:
         try:
-            statement.execute_seconds = perf_counter() - statement.started
+            statement.ended = now = perf_counter()
+            statement.execute_seconds = now - statement.started
             context = arguments[-1]
             if (
                 not isinstance(context, DefaultExecutionContext)
@@ -129,11 +136,25 @@ class Capture:
             statement.site = origin(self._call_sites, sys._getframe(4))
             record.add(statement)
             checkout = self._checkouts.get(context._dbapi_connection._connection_record)
-            # A connection that many requests share would gather statements without end.
-            if checkout is not None and checkout.record is record and not record.statements_dropped:
+            # A connection that many requests share, or that outlives its own, would gather without end.
+            if (
+                checkout is not None
+                and checkout.record is record
+                and not record.statements_dropped
+                and not record.is_closed
+            ):
+                if not checkout.statements:
+                    if record.checkouts is None:
+                        record.checkouts = []
+                    record.checkouts.append(checkout)
                 checkout.statements.append(statement)
             if is_many:
                 statement.executions = len(arguments[0])
+            elif len(arguments) > 1 and statement.sql.startswith(_SELECT):
+                parameters = arguments[0]
+                # A mapping that somebody else has made may be used again for the next statement.
+                if len(parameters) <= MAX_PARAMETERS and (type(parameters) is tuple or context.compiled):
+                    statement.bound = parameters
             if self._keep_parameters and len(arguments) > 1:
                 statement.parameters = arguments[0]
             if "_sa_orm_load_options" in context.execution_options:
@@ -147,23 +168,36 @@ class Capture:
 
 
 def _note_loader(context: Any, statement: Statement) -> None:
-    """Note the relationship loader that sent the statement: lazy for one object, eager for many."""
+    """Note what of the ORM sent the statement: a relationship's loader, or a load of an object by its key."""
+    options = context.execution_options
+    load_options = options["_sa_orm_load_options"]
+    state = load_options._refresh_state
+    if state is not None:
+        statement.object_load = ObjectLoad(state.class_.__name__, _reason(state, load_options))
+        return
     compile_options = getattr(context.invoked_statement, "_compile_options", None)
     path = getattr(compile_options, "_current_path", None)
-    if not path:
-        return
-    options = context.execution_options
-    state = options["_sa_orm_load_options"]._lazy_loaded_from
-    if state is None or BATCH in options:
-        statement.is_eager = True
-    else:
-        relationship = path.prop
-        statement.lazy_load = LazyLoad(
-            f"{relationship.parent.class_.__name__}.{relationship.key}",
-            relationship.mapper.class_.__name__,
-            state.runid,
-            (*state.load_path.path, relationship),
-        )
+    if path:
+        state = load_options._lazy_loaded_from
+        if state is None or BATCH in options:
+            statement.is_eager = True
+        else:
+            relationship = path.prop
+            statement.lazy_load = LazyLoad(
+                f"{relationship.parent.class_.__name__}.{relationship.key}",
+                relationship.mapper.class_.__name__,
+                state.runid,
+                (*state.load_path.path, relationship),
+            )
+    elif context.compiled_parameters and _KEY in context.compiled_parameters[0]:
+        mapper = context.invoked_statement._propagate_attrs["plugin_subject"]
+        statement.object_load = ObjectLoad(mapper.class_.__name__, "get")
+
+
+def _reason(state: Any, load_options: Any) -> Literal["expired", "refresh", "columns"]:
+    if load_options._is_user_refresh:
+        return "refresh"
+    return "expired" if state.expired else "columns"
 
 
 def _time_fetches(context: Any, cursor: Any, statement: Statement, capture: Capture) -> None:
@@ -181,7 +215,8 @@ def _time_fetches(context: Any, cursor: Any, statement: Statement, capture: Capt
             # SQLAlchemy would put this strategy in place of the default one, so it is built here instead.
             started = perf_counter()
             strategy = sa_cursor.BufferedRowCursorFetchStrategy(context.cursor, options)
-            statement.fetch_seconds += perf_counter() - started
+            statement.ended = now = perf_counter()
+            statement.fetch_seconds += now - started
     timed = strategy
     while isinstance(timed, _TimedFetch):
         if timed.capture is capture:  # of an execution before in this context, such as a sequence's
@@ -208,9 +243,10 @@ class _TimedReturning:
     def __call__(self, cursor: Any) -> Any:
         started = perf_counter()
         rows = self._fetch(cursor)
-        seconds = perf_counter() - started
+        now = perf_counter()
         for statement in self.statements.values():
-            statement.fetch_seconds += seconds
+            statement.ended = now
+            statement.fetch_seconds += now - started
             statement.rows = len(rows)
         return rows
 
@@ -233,7 +269,8 @@ class _TimedFetch(sa_cursor.ResultFetchStrategy):
         started = perf_counter()
         rows = self.inner.fetchall(result, dbapi_cursor)
         statement = self.statement
-        statement.fetch_seconds += perf_counter() - started
+        statement.ended = now = perf_counter()
+        statement.fetch_seconds += now - started
         statement.rows = (statement.rows or 0) + len(rows)
         return rows
 
@@ -241,7 +278,8 @@ class _TimedFetch(sa_cursor.ResultFetchStrategy):
         started = perf_counter()
         rows = self.inner.fetchmany(result, dbapi_cursor, size)
         statement = self.statement
-        statement.fetch_seconds += perf_counter() - started
+        statement.ended = now = perf_counter()
+        statement.fetch_seconds += now - started
         statement.rows = (statement.rows or 0) + len(rows)
         return rows
 
@@ -249,7 +287,8 @@ class _TimedFetch(sa_cursor.ResultFetchStrategy):
         started = perf_counter()
         row = self.inner.fetchone(result, dbapi_cursor, hard_close)
         statement = self.statement
-        statement.fetch_seconds += perf_counter() - started
+        statement.ended = now = perf_counter()
+        statement.fetch_seconds += now - started
         statement.rows = (statement.rows or 0) + (row is not None)
         return row
 

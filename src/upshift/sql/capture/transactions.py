@@ -16,6 +16,9 @@ import sys
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from upshift.record import CallSites
+from upshift.record.pool import Transaction
+from upshift.sql.origin import origin
 from upshift.sql.wrapping import unwrap, wrap
 
 if TYPE_CHECKING:
@@ -49,6 +52,7 @@ class Transactions:
         engines: the (sync) engines to observe.
         checkouts: the connections in use, see `upshift.sql.pool.pools.Pools.checkouts`.
         ended: is told the pool, the outcome and the seconds of each transaction, on the application's way.
+        call_sites: tells the application's frames from libraries'.
 
     `close()` puts the dialects back as they were.
 
@@ -61,11 +65,13 @@ class Transactions:
         engines: Iterable[Engine],
         checkouts: Mapping[Any, Checkout],
         ended: Callable[[str, TransactionOutcome, float], None],
+        call_sites: CallSites | None = None,
     ) -> None:
         self.is_closed = False
         self.faults = 0
         self._checkouts = checkouts
         self._ended = ended
+        self._call_sites = call_sites or CallSites()
         self._dialects = tuple(dict.fromkeys(engine.dialect for engine in engines))
         for dialect in self._dialects:
             wrap(dialect, "do_begin", self._beginning(dialect.do_begin), self)
@@ -86,6 +92,7 @@ class Transactions:
             checkout = checkouts.get(getattr(connection, "_connection_record", None))
             if checkout is not None and getattr(connection.dbapi_connection, "autocommit", False) is not True:
                 checkout.began = perf_counter()
+                checkout.first = len(checkout.statements)
             begin(connection)
 
         return observed_begin
@@ -105,10 +112,17 @@ class Transactions:
                 came_to = outcome or _kind_of_rollback()
             finally:
                 now = perf_counter()
-                seconds, checkout.began = now - checkout.began, 0.0
+                began, checkout.began = checkout.began, 0.0
                 checkout.ending_seconds += now - started
                 try:
-                    self._ended(checkout.pool, came_to, seconds)
+                    after = len(checkout.statements)
+                    if after > checkout.first:  # so there are no more than statements, which have a bound
+                        # SQLAlchemy's frames lie between here and whoever committed.
+                        site = origin(self._call_sites, sys._getframe(1)) if came_to == "commit" else None
+                        checkout.transactions.append(
+                            Transaction(began, now, now - started, came_to, site, checkout.first, after)
+                        )
+                    self._ended(checkout.pool, came_to, now - began)
                 except Exception as fault:  # noqa: BLE001 - whatever it is, the host goes on
                     self._note(fault)
 
