@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 MAX_LENGTH = 64 * 1024
 """Characters of a statement that is still read; parsing that many takes about half a second."""
 
-_LANGUAGES = {"postgresql": "postgres", "sqlite": "sqlite"}
+LANGUAGES = {"postgresql": "postgres", "sqlite": "sqlite"}
+"""What sqlglot calls the databases."""
 _KEYWORD = re.compile(
     r"(?:\s|\(|/\*.*?\*/|--[^\n]*\n)*+(?:SELECT|WITH|UPDATE|DELETE)\b", re.IGNORECASE | re.DOTALL
 )
@@ -93,7 +94,7 @@ def table_name(source: object) -> TableName | None:
 
 
 def _read(sql: str, dialect: DialectName) -> Statement:
-    language = _LANGUAGES[dialect]
+    language = LANGUAGES[dialect]
     # sqlglot takes `$1,$2` for the start of a dollar-quoted string, so placeholders become names for it.
     roots = parse(name_placeholders(sql) if dialect == "postgresql" else sql, dialect=language)
     root = roots[0]
