@@ -62,7 +62,7 @@ class FileSink:
         self._rotate_from = 0.0
 
     def write(self, data: bytes, start: int) -> int:
-        """Write some of the lines; see `Sink`."""
+        """Write some of the lines; see `upshift.record.writer.Sink`."""
         end = data.rfind(b"\n", start, start + CHUNK) + 1 or data.find(b"\n", start) + 1 or len(data)
         file, size = self._follow()
         if (

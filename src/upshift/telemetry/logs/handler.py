@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from upshift.telemetry.logs.writer import EXIT_SECONDS
+from upshift.record.writer import EXIT_SECONDS
 
 if TYPE_CHECKING:
     from contextvars import ContextVar
 
     from upshift.record import Record
+    from upshift.record.writer import Writer
     from upshift.telemetry.logs.formatter import Formatter
     from upshift.telemetry.logs.takeover import Takeover
-    from upshift.telemetry.logs.writer import Writer
 
 
 class LogHandler(logging.Handler):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from upshift.errors import SettingsError
+from upshift.record.writer import EXIT_SECONDS, Writer
 from upshift.settings import variable_of
 from upshift.telemetry.logs.access import AccessLog
 from upshift.telemetry.logs.access_lines import JsonAccess
@@ -22,7 +23,6 @@ from upshift.telemetry.logs.json_lines import ECS, PLAIN, JsonLines
 from upshift.telemetry.logs.stream import StreamSink, say, standard_error
 from upshift.telemetry.logs.takeover import Takeover
 from upshift.telemetry.logs.values import Values
-from upshift.telemetry.logs.writer import EXIT_SECONDS, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

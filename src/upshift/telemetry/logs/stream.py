@@ -5,27 +5,9 @@ from __future__ import annotations
 import os
 import select
 import sys
-from typing import Protocol
 
 PATIENCE_SECONDS = 0.5
 """How long to wait for a reader before its slowness counts as a fault."""
-
-
-class Sink(Protocol):
-    """Where lines go to."""
-
-    def write(self, data: bytes, start: int) -> int:
-        """Write some of the lines in `data`, from `start` on, and return where to go on.
-
-        Raises:
-            OSError: they cannot be written now; nothing was.
-        """
-
-    def after_fork(self) -> None:
-        """Let go, in a forked child, of what is the parent's."""
-
-    def close(self) -> None:
-        """Let go of everything."""
 
 
 class StreamSink:
@@ -41,7 +23,7 @@ class StreamSink:
         self._file = file
 
     def write(self, data: bytes, start: int) -> int:
-        """Write some of the lines; see `Sink`."""
+        """Write some of the lines; see `upshift.record.writer.Sink`."""
         if not _is_ready(self._file, PATIENCE_SECONDS):
             raise TimeoutError(f"nobody has read from it for {PATIENCE_SECONDS} s")
         end = data.rfind(b"\n", start, start + select.PIPE_BUF) + 1 or start + select.PIPE_BUF

@@ -12,8 +12,8 @@ from contextlib import suppress
 
 import pytest
 
-from upshift.telemetry.logs import writer as module
-from upshift.telemetry.logs.writer import Writer
+from upshift.record import writer as module
+from upshift.record.writer import Writer
 
 
 class Memory:

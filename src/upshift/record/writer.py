@@ -9,14 +9,12 @@ from contextlib import suppress
 from multiprocessing.util import Finalize
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from upshift.record.fork import after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from upshift.telemetry.logs.stream import Sink
 
 MAX_WAITING_BYTES = 8 * 1024 * 1024
 """Bytes of lines that wait to be written; further lines are dropped and counted."""
@@ -34,6 +32,23 @@ EXIT_SECONDS = 2.0
 """How long lines may take to be written when the process ends."""
 
 
+class Sink(Protocol):
+    """Where lines go to."""
+
+    def write(self, data: bytes, start: int) -> int:
+        """Write some of the lines in `data`, from `start` on, and return where to go on.
+
+        Raises:
+            OSError: they cannot be written now; nothing was.
+        """
+
+    def after_fork(self) -> None:
+        """Let go, in a forked child, of what is the parent's."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
 class Writer:
     """Writes lines in a thread of its own, which begins with the first line.
 
@@ -47,6 +62,7 @@ class Writer:
         sink: where lines go to.
         notice: makes a line that tells of dropped ones.
         say: tells of the first fault somewhere else, where there is somewhere else.
+        what: what is written, as the notices call it.
 
     Attributes:
         dropped: lines that were not written.
@@ -54,8 +70,13 @@ class Writer:
     """
 
     def __init__(
-        self, sink: Sink, notice: Callable[[str], bytes], say: Callable[[bytes], None] | None = None
+        self,
+        sink: Sink,
+        notice: Callable[[str], bytes],
+        say: Callable[[bytes], None] | None = None,
+        what: str = "log lines",
     ) -> None:
+        self._what = what
         self._sink = sink
         self._notice = notice
         self._say = say
@@ -126,7 +147,7 @@ class Writer:
 
     def _start(self) -> None:
         # Set before it starts, which takes a while: a signal handler that logs must not start another.
-        self._thread = threading.Thread(target=self._run, name="upshift-log", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="upshift-writer", daemon=True)
         try:
             self._thread.start()
         except RuntimeError:
@@ -185,7 +206,7 @@ class Writer:
     def _tell_dropped(self) -> None:
         dropped = self.dropped
         line = self._notice(
-            f"{dropped - self._told} log lines were dropped, as they could not be written in time"
+            f"{dropped - self._told} {self._what} were dropped, as they could not be written in time"
         )
         start = 0
         try:
@@ -198,7 +219,7 @@ class Writer:
     def _count(self, fault: Exception) -> None:
         self.faults += 1
         if self.faults == 1 and self._say is not None:
-            what = f"log lines cannot be written, and wait: {type(fault).__name__}: {fault}; told once"
+            what = f"{self._what} cannot be written, and wait: {type(fault).__name__}: {fault}; told once"
             self._say(self._notice(what))
 
 
