@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from upshift.diagnose import Finding
     from upshift.record import PoolState, Socket
     from upshift.settings import Arguments
+    from upshift.sql import Difference
 
 logger = logging.getLogger("upshift")
 
@@ -184,7 +185,9 @@ class Upshift:
             checkouts=self._pools.checkouts,
             comments=self._comments if settings.sql.sql_comments else None,
         )
-        self._batching = Batching(sync_engines, call_sites) if settings.sql.batching else None
+        self._batching: Batching | None = None
+        if settings.sql.batching or settings.sql.batching_shadow:
+            self._batching = Batching(sync_engines, call_sites, shadow=settings.sql.batching_shadow)
         if settings.telemetry.metrics:
             count_faults(self.metrics, self._faults())
             count_dropped(self.metrics, self._dropped())
@@ -224,6 +227,11 @@ class Upshift:
     def findings(self) -> tuple[Finding, ...]:
         """Return what the rules find in it, the worst first."""
         return diagnose(self.observation())
+
+    def batching_differences(self) -> tuple[Difference, ...]:
+        """Return where batching would have given another value; nothing outside of shadow mode."""
+        shadow = self._batching.shadow if self._batching else None
+        return tuple(shadow.differences) if shadow else ()
 
     def close(self) -> None:
         """Take everything out of the application and its engines. Calling it twice does nothing more."""
@@ -334,6 +342,7 @@ class Upshift:
         )
 
     def _faults(self) -> dict[str, Callable[[], int]]:
+        shadow = self._batching.shadow if self._batching else None
         recorders = (self._recorders, self._socket_recorders)
         faults: dict[str, Callable[[], int]] = {
             "start": lambda: self._faults_at_start,
@@ -345,6 +354,7 @@ class Upshift:
             "transactions": lambda: self._transactions.faults,
             "comments": lambda: self._comments.faults,
             "batching": lambda: self._batching.faults if self._batching else 0,
+            "batching_differences": lambda: shadow.different if shadow else 0,
             "shared_metrics": lambda: self._shared.totals.faults if self._shared.totals else 0,
             "logs": lambda: self.logs.faults,
             "lifespan": lambda: self.lifespan.faults,

@@ -41,6 +41,7 @@ class SqlSettings:
 
     Attributes:
         batching: answer lazy loads by cohort.
+        batching_shadow: load lazily as well, give the application that, and tell where batching differs.
         keep_parameters: keep the parameters of statements in memory. They may hold personal data.
         slow_statement_seconds: what counts as slow; None takes `SLOW_STATEMENT_SECONDS` by environment.
         sql_comments: end each statement with a comment that names its route, request id and trace
@@ -48,6 +49,7 @@ class SqlSettings:
     """
 
     batching: bool = False
+    batching_shadow: bool = False
     keep_parameters: bool = False
     slow_statement_seconds: Seconds | None = None
     sql_comments: bool = False
@@ -202,6 +204,7 @@ class Arguments(TypedDict, total=False):
     packages: tuple[str, ...]
     slow_request_seconds: float | None
     batching: bool
+    batching_shadow: bool
     keep_parameters: bool
     slow_statement_seconds: float | None
     sql_comments: bool

@@ -17,6 +17,8 @@ from upshift.sql.indexes.build import apply_indexes, undo_indexes
 from upshift.sql.indexes.index import Index, index_from_dict
 from upshift.sql.loading.batching import Batching, LateBatchingWarning, UncoveredSQLAlchemyWarning
 from upshift.sql.loading.cohorts import SCHEDULE
+from upshift.sql.loading.get_many import get_many
+from upshift.sql.loading.shadow import Difference
 from upshift.sql.placeholders import Sample
 from upshift.sql.pool.pools import Pools
 
@@ -26,6 +28,7 @@ __all__ = [
     "Batching",
     "Capture",
     "Comments",
+    "Difference",
     "Digest",
     "Digests",
     "Index",
@@ -40,6 +43,7 @@ __all__ = [
     "apply_indexes",
     "consolidate",
     "engine_for",
+    "get_many",
     "index_from_dict",
     "normalise",
     "sync_engine_for",

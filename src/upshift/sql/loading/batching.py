@@ -26,6 +26,9 @@ The invariant
        which most drivers refuse. Lazy loads of one session take turns, and a task that waited looks first
        whether the load before it brought its value.
 
+    Objects that a commit expired are read under the same rules (`upshift.sql.loading.refresh`): rows wait in
+    place of values.
+
     What remains is what eager loading has too: another transaction's commit between batch and read is not
     seen. Core DML on `session.connection()` and other sessions' writes count as another transaction's.
 
@@ -45,7 +48,7 @@ import logging
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import sqlalchemy
 from sqlalchemy import event
@@ -58,7 +61,9 @@ from upshift.record import CallSites
 from upshift.sql.loading.claim import claim_names
 from upshift.sql.loading.cohorts import Experience
 from upshift.sql.loading.preload import SessionLoads, come_meanwhile, is_as_loaded, waiting_in
+from upshift.sql.loading.refresh import expired_in, refreshed, wanted_by
 from upshift.sql.loading.selectin import BATCH, is_covered, is_loadable, result_of
+from upshift.sql.loading.shadow import Shadow
 from upshift.sql.origin import origin
 
 if TYPE_CHECKING:
@@ -67,6 +72,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine, Result
     from sqlalchemy.orm import ORMExecuteState, RelationshipProperty
     from sqlalchemy.orm.state import InstanceState
+
+    _Load = Callable[[SessionLoads, ORMExecuteState, InstanceState[Any]], Result[Any] | None]
 
 
 logger = logging.getLogger("upshift.sql")
@@ -106,8 +113,10 @@ class Batching:
     Args:
         engines: the (sync) engines whose sessions it serves.
         call_sites: tells the application's frames from libraries'.
+        shadow: load lazily as well, give the application that, and compare.
 
     Attributes:
+        shadow: what was compared; None outside of shadow mode.
         faults: lazy loads that could not be batched because of a fault in Upshift, and were left lazy.
         active: whether it is installed; False on a SQLAlchemy that is not covered, and after `close()`.
 
@@ -119,11 +128,15 @@ class Batching:
         >>> batching.close()
     """
 
-    def __init__(self, engines: Iterable[Engine], call_sites: CallSites | None = None) -> None:
+    def __init__(
+        self, engines: Iterable[Engine], call_sites: CallSites | None = None, *, shadow: bool = False
+    ) -> None:
+        self.shadow = Shadow() if shadow else None
         self._dialects = frozenset(engine.dialect for engine in engines)
         self._call_sites = call_sites or CallSites()
         self._experience = Experience()
         self._sessions: WeakKeyDictionary[Session, SessionLoads] = WeakKeyDictionary()
+        self._refreshing: WeakValueDictionary[int, SessionLoads] = WeakValueDictionary()
         self._listeners: tuple[tuple[type, str, Callable[..., Any]], ...] = (
             (Session, "do_orm_execute", self._on_execute),
             (Session, "before_flush", self._on_write),
@@ -157,17 +170,19 @@ class Batching:
         if not execution.is_select:
             self._on_write(session)
             return None
-        state = execution.lazy_loaded_from
+        state, load = execution.lazy_loaded_from, self._load
+        if state is None:
+            state, load = expired_in(execution), self._refresh
         if state is None or not self._serves(execution):
             return None
         loads = self._sessions.get(session)
         if loads is None:
-            loads = self._sessions[session] = SessionLoads(self._experience)
+            loads = self._sessions[session] = SessionLoads(self._experience, self.shadow)
         if in_greenlet():
             return loads.in_turn(
-                lambda: self._answer(loads, execution, state) or execution.invoke_statement()
+                lambda: self._answer(load, loads, execution, state) or execution.invoke_statement()
             )
-        return self._answer(loads, execution, state)
+        return self._answer(load, loads, execution, state)
 
     def _serves(self, execution: ORMExecuteState) -> bool:
         session, options = execution.session, execution.execution_options
@@ -179,13 +194,15 @@ class Batching:
         return session.get_bind(**execution.bind_arguments).dialect in self._dialects
 
     def _answer(
-        self, loads: SessionLoads, execution: ORMExecuteState, state: InstanceState[Any]
+        self, load: _Load, loads: SessionLoads, execution: ORMExecuteState, state: InstanceState[Any]
     ) -> Result[Any] | None:
+        if state in loads.plain:
+            return None
         if execution.load_options._autoflush:
             # A lazy load flushes before it reads. Flushing now lets the batch be chosen among what is left.
             execution.session._autoflush()
         try:
-            return self._load(loads, execution, state)
+            return load(loads, execution, state)
         except SQLAlchemyError:
             raise  # the database's answer, which a lazy load would have had as well
         except Exception:
@@ -206,9 +223,35 @@ class Batching:
             value = loads.load(session, state, path, walk, autoflush=execution.load_options._autoflush)
         if value is PASSIVE_NO_RESULT:
             return None
-        return result_of(value if relationship.uselist else () if value is None else (value,))
+        values = value if relationship.uselist else () if value is None else (value,)
+        if self.shadow is None:
+            return result_of(values)
+        lazy = execution.invoke_statement().freeze()
+        self.shadow.compare(state, relationship, list(lazy().unique().scalars()), list(values))
+        return lazy()
+
+    def _refresh(
+        self, loads: SessionLoads, execution: ORMExecuteState, state: InstanceState[Any]
+    ) -> Result[Any] | None:
+        if not state.expired:  # it was refreshed while this waited for its turn
+            return result_of((state.obj(),))
+        session, names = execution.session, wanted_by(execution, state)
+        self._refreshing[session.hash_key] = loads
+        row = loads.refresh(session, state, names, lambda: origin(self._call_sites, sys._getframe(4)))
+        if row is None:
+            return None
+        if self.shadow is None:
+            return refreshed(state, row, names)
+        lazy = execution.invoke_statement().freeze()
+        instances = lazy().unique().all()
+        self.shadow.compare_row(state, row)
+        return lazy() if instances else None
 
     def _on_expire(self, state: InstanceState[Any], attributes: Iterable[str] | None) -> None:
+        if self._refreshing and state.session_id is not None:
+            loads = self._refreshing.pop(state.session_id, None)
+            if loads is not None:
+                loads.forget_refreshes()
         if attributes is not None:  # else SQLAlchemy has removed all loaders itself
             for name in attributes:
                 walk = waiting_in(state, name)

@@ -10,25 +10,29 @@ Each object on a page passes through here, so this code counts its function call
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 from weakref import ref
 
 from sqlalchemy.orm.attributes import instance_dict, instance_state
-from sqlalchemy.orm.base import ATTR_WAS_SET, PASSIVE_NO_RESULT, PASSIVE_OFF
+from sqlalchemy.orm.base import ATTR_WAS_SET, PASSIVE_NO_RESULT, PASSIVE_OFF, LoaderCallableStatus
 from sqlalchemy.orm.collections import CollectionAdapter, InstrumentedList
 from sqlalchemy.orm.interfaces import MANYTOONE
 from sqlalchemy.util import await_only
 
 from upshift.sql.loading.cohorts import Cohorts, Experience, Walk
+from upshift.sql.loading.refresh import Refresh
 from upshift.sql.loading.selectin import Slot, load_related
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator
 
     from sqlalchemy.engine import Result
-    from sqlalchemy.orm import PassiveFlag, RelationshipProperty, Session
+    from sqlalchemy.orm import Mapper, PassiveFlag, RelationshipProperty, Session
     from sqlalchemy.orm.state import InstanceState
+
+    from upshift.sql.loading.shadow import Shadow
 
 MAX_WALKS = 1_024
 """Walks that one session may have open; the oldest makes room."""
@@ -44,12 +48,19 @@ class Ahead(Walk):
     something to flush, and not when the value itself has left the session. Then it is loaded lazily instead.
     """
 
-    __slots__ = ("_impl", "_key", "_list_class", "_session", "_tidy_at", "_uselist", "_values")
+    __slots__ = ("_impl", "_key", "_list_class", "_loads", "_session", "_tidy_at", "_uselist", "_values")
 
-    def __init__(
-        self, place: Hashable, level: int, session: Session, state: InstanceState[Any], path: Any
+    def __init__(  # noqa: PLR0913, PLR0917 - one call site
+        self,
+        place: Hashable,
+        level: int,
+        session: Session,
+        state: InstanceState[Any],
+        path: Any,
+        loads: SessionLoads,
     ) -> None:
         super().__init__(place, level)
+        self._loads = ref(loads)
         relationship: RelationshipProperty[Any] = path.prop
         self._session = ref(session)
         self._key = relationship.key
@@ -82,8 +93,14 @@ class Ahead(Walk):
         """Answer a read of the attribute, as SQLAlchemy calls it."""
         value: Any = self.take(state) if passive is PASSIVE_OFF else PASSIVE_NO_RESULT
         if value is PASSIVE_NO_RESULT:
-            lazy: Any = state.manager[self._key].impl.callable_
-            return lazy(state, passive)
+            return self._lazily(state, passive)
+        loads = self._loads()
+        if loads is not None and loads.shadow is not None:
+            with loads.plainly(state):
+                lazy = self._lazily(state, passive)
+            relationship = state.mapper.relationships[self._key]
+            loads.shadow.compare(state, relationship, self._as_list(state, lazy), self._as_list(state, value))
+            return lazy
         if state.class_ is not self._list_class:
             return value
         # A plain list is filled at once; SQLAlchemy would make a call for each object.
@@ -91,6 +108,17 @@ class Ahead(Walk):
         CollectionAdapter(self._impl, state, cast("Any", collection))
         state.dict[self._key] = collection
         return ATTR_WAS_SET
+
+    def _lazily(self, state: InstanceState[Any], passive: PassiveFlag) -> Any:
+        lazy: Any = state.manager[self._key].impl.callable_
+        return lazy(state, passive)
+
+    def _as_list(self, state: InstanceState[Any], value: Any) -> list[Any]:
+        if value is ATTR_WAS_SET:
+            value = state.dict[self._key]
+        if isinstance(value, LoaderCallableStatus):
+            return []
+        return list(value) if self._uselist else [] if value is None else [value]
 
     def take(self, state: InstanceState[Any]) -> Any:
         """Return an object's value, or `PASSIVE_NO_RESULT` if there is none that holds. It waits no more."""
@@ -128,11 +156,18 @@ class SessionLoads:
 
     Args:
         experience: where walks take their first batch size from and leave what they learned.
+        shadow: compares each value with that of the lazy load, which is what the application gets then.
+
+    Attributes:
+        plain: objects whose loads are left to SQLAlchemy at the moment, to compare with.
     """
 
-    def __init__(self, experience: Experience) -> None:
+    def __init__(self, experience: Experience, shadow: Shadow | None = None) -> None:
+        self.shadow = shadow
+        self.plain: set[InstanceState[Any]] = set()
         self._experience = experience
         self._walks: dict[Hashable, Ahead] = {}
+        self._refreshes: dict[Mapper[Any], Refresh] = {}
         self._cohorts = Cohorts()
         self._turn: asyncio.Lock | None = None
         self._holder: asyncio.Task[Any] | None = None
@@ -155,6 +190,30 @@ class SessionLoads:
             self._holder = None
             self._turn.release()
 
+    @contextmanager
+    def plainly(self, state: InstanceState[Any]) -> Iterator[None]:
+        """Leave the loads of one object to SQLAlchemy for the length of a `with` block."""
+        self.plain.add(state)
+        try:
+            yield
+        finally:
+            self.plain.discard(state)
+
+    def refresh(
+        self,
+        session: Session,
+        state: InstanceState[Any],
+        names: frozenset[str],
+        place: Callable[[], Hashable],
+    ) -> dict[str, Any] | None:
+        """Return the row of an expired object that is read, or None where a plain refresh is as good."""
+        walk = self._refreshes.get(state.mapper)
+        if walk is None:
+            where = (state.mapper, place())
+            walk = Refresh(where, self._experience.first_level(where))
+            self._refreshes[state.mapper] = walk
+        return walk.row(session, state, names)
+
     def walk(
         self, session: Session, state: InstanceState[Any], path: Any, place: Callable[[], Hashable]
     ) -> Ahead:
@@ -166,7 +225,7 @@ class SessionLoads:
                 self._end([self._walks.pop(next(iter(self._walks)))])
             where = (path.prop, place())
             level = self._experience.first_level(where)
-            walk = self._walks[key] = Ahead(where, level, session, state, path)
+            walk = self._walks[key] = Ahead(where, level, session, state, path, self)
         return walk
 
     def load(
@@ -213,13 +272,13 @@ class SessionLoads:
         wanted_by = _what_is_wanted(relationship)
         if wanted_by is None:
             return ([first, *islice(siblings, size - 1)] if size > 1 else []), []
-        asked = wanted_by(state)
+        asked = wanted_by(state, state.dict)
         if size == 1 or asked is None:
             return [], []
         batch = {asked: first}
         others: list[tuple[Slot, Slot]] = []
         for slot in siblings:
-            want = wanted_by(slot.state)
+            want = wanted_by(slot.state, slot.dict)
             if want in batch:
                 others.append((batch[want], slot))
             elif want is not None and want not in session.identity_map:
@@ -243,8 +302,11 @@ class SessionLoads:
             one = mate.obj()
             if one is None or mate is state:
                 continue
-            loaded = instance_dict(one)
-            if key in loaded or mate.expired or key in mate.callables or mate.load_options is not options:
+            loaded: dict[str, Any] | None = instance_dict(one)
+            if mate.expired:  # what is known of it waits beside it
+                refresh = self._refreshes.get(mate.mapper)
+                loaded = refresh.waiting(mate) if refresh is not None else None
+            if loaded is None or key in loaded or key in mate.callables or mate.load_options is not options:
                 continue
             if mate.load_path is not path and mate.load_path != path:
                 continue
@@ -259,8 +321,14 @@ class SessionLoads:
         walks, self._walks = self._walks, {}
         self._cohorts = Cohorts()
         self._end(walks.values())
+        self.forget_refreshes()
 
-    def _end(self, walks: Iterable[Ahead]) -> None:
+    def forget_refreshes(self) -> None:
+        """End the walks along expired objects."""
+        refreshes, self._refreshes = self._refreshes, {}
+        self._end(refreshes.values())
+
+    def _end(self, walks: Iterable[Ahead | Refresh]) -> None:
         furthest: dict[Hashable, int] = {}
         for walk in walks:
             walk.end()
@@ -286,7 +354,7 @@ def come_meanwhile(
     wanted_by = _what_is_wanted(relationship)
     if wanted_by is None or state.modified:
         return PASSIVE_NO_RESULT
-    found = session.identity_map.get(cast("Any", wanted_by(state)))
+    found = session.identity_map.get(cast("Any", wanted_by(state, state.dict)))
     if isinstance(found, relationship.mapper.class_) and not instance_state(found).expired:
         return found
     return PASSIVE_NO_RESULT
@@ -310,7 +378,7 @@ def is_as_loaded(state: InstanceState[Any], key: str) -> bool:
 
 def _what_is_wanted(
     relationship: RelationshipProperty[Any],
-) -> Callable[[InstanceState[Any]], _Identity | None] | None:
+) -> Callable[[InstanceState[Any], dict[str, Any]], _Identity | None] | None:
     """Return what names the object that a lazy load would ask the database for, None if it asks otherwise.
 
     A simple many-to-one asks for an object by its identity; or for nothing where the key is NULL, or nobody
@@ -322,9 +390,9 @@ def _what_is_wanted(
     target = relationship.mapper
     columns = [loader._equated_columns[column] for column in target.primary_key]
 
-    def identity(state: InstanceState[Any]) -> _Identity | None:
+    def identity(state: InstanceState[Any], loaded: dict[str, Any]) -> _Identity | None:
         mapper = state.manager.mapper
-        values = tuple(state.dict.get(mapper.get_property_by_column(column).key) for column in columns)
+        values = tuple(loaded.get(mapper.get_property_by_column(column).key) for column in columns)
         return None if None in values else target.identity_key_from_primary_key(values)
 
     return identity
