@@ -9,6 +9,7 @@ Every one is an `UpshiftError`, so a caller that wants them all catches one name
     ├── DatabaseUnavailableError the database refused the connection or did not answer
     ├── IndexAdviceError         an index could not be created, verified or removed
     ├── MaintenanceError         a table or an index could not be maintained, or another session is at it
+    ├── RecordingError           a recording cannot be made, or a file is none that can be read
     ├── ServerUnavailableError   an embedded server could not be had or did not start
     ├── LoadError                a load test cannot run as asked
     └── ProofError               a comparison is void: a variant did not start, died or misbehaved
@@ -58,6 +59,10 @@ class IndexAdviceError(UpshiftError):
 
 class MaintenanceError(UpshiftError):
     """A table or an index could not be analysed, vacuumed or reindexed, or another session is at it."""
+
+
+class RecordingError(UpshiftError):
+    """A recording cannot be made there, or a file is no recording that this Upshift can read."""
 
 
 class ServerUnavailableError(UpshiftError):
