@@ -20,6 +20,8 @@ from upshift.sql.loading.cohorts import SCHEDULE
 from upshift.sql.loading.get_many import get_many
 from upshift.sql.loading.shadow import Difference
 from upshift.sql.placeholders import Sample
+from upshift.sql.plans.explanation import Explanation, explain_statement
+from upshift.sql.plans.tree import PlanNode, PlanTree
 from upshift.sql.pool.pools import Pools
 
 __all__ = [
@@ -31,9 +33,12 @@ __all__ = [
     "Difference",
     "Digest",
     "Digests",
+    "Explanation",
     "Index",
     "IndexAdvice",
     "LateBatchingWarning",
+    "PlanNode",
+    "PlanTree",
     "Pools",
     "Sample",
     "StatementStatistics",
@@ -43,6 +48,7 @@ __all__ = [
     "apply_indexes",
     "consolidate",
     "engine_for",
+    "explain_statement",
     "get_many",
     "index_from_dict",
     "normalise",

@@ -1,16 +1,17 @@
-"""Plans: what EXPLAIN says a statement would cost and which indexes it would use.
+"""What EXPLAIN says a statement would cost and which indexes it would use.
 
-No statement is ever executed on the user's database: PostgreSQL is asked with plain `EXPLAIN`, never with
-ANALYZE. Its costs are the planner's (https://www.postgresql.org/docs/current/using-explain.html). SQLite
-gives no costs, so there the cost is the number of virtual-machine steps that the statement takes when it
-runs on a private copy; see `upshift.sql.indexes.trial_sqlite`.
+No statement is executed on the user's database by what is here: PostgreSQL is asked with plain `EXPLAIN`; for
+what ANALYZE is asked, see `upshift.sql.plans.explanation`. Its costs are the planner's
+(https://www.postgresql.org/docs/current/using-explain.html). SQLite gives no costs, so there the cost is the
+number of virtual-machine steps that the statement takes when it runs on a private copy; see
+`upshift.sql.indexes.trial_sqlite`.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -25,8 +26,6 @@ MAX_LINES = 40
 """Lines of a plan that are kept."""
 
 _GENERIC_PLAN_SINCE = (16,)
-_EXPLAIN = "EXPLAIN (FORMAT JSON) "
-_EXPLAIN_GENERIC = "EXPLAIN (FORMAT JSON, GENERIC_PLAN) "
 
 
 class ExplainRefusedError(UpshiftError):
@@ -48,6 +47,18 @@ class Plan:
     indexes: frozenset[str]
 
 
+class Answer(NamedTuple):
+    """What PostgreSQL answered.
+
+    Attributes:
+        document: the plan as it gave it.
+        is_generic: whether it is for any values, and not for the sample's.
+    """
+
+    document: list[dict[str, Any]]
+    is_generic: bool
+
+
 def explain_postgres(connection: sa.Connection, statement: Numbered) -> Plan:
     """Plan a statement inside the connection's transaction, which survives a refusal.
 
@@ -62,19 +73,38 @@ def explain_postgres(connection: sa.Connection, statement: Numbered) -> Plan:
         ExplainRefusedError: the database refused; its words are the message.
         sqlalchemy.exc.DBAPIError: the connection broke (`connection_invalidated`).
     """
+    return parse_postgres(ask_postgres(connection, statement).document)
+
+
+def ask_postgres(connection: sa.Connection, statement: Numbered, *options: str) -> Answer:
+    """Have a statement explained inside the connection's transaction, which survives a refusal.
+
+    Args:
+        connection: a connection in a transaction.
+        statement: one statement.
+        options: of EXPLAIN, besides its format.
+
+    Raises:
+        ExplainRefusedError: the database refused; its words are the message.
+        sqlalchemy.exc.DBAPIError: the connection broke (`connection_invalidated`).
+    """
+    explain = f"EXPLAIN ({', '.join(('FORMAT JSON', *options))}) "
     if statement.values is not None:
         try:
-            return _explain(connection, _EXPLAIN + statement.bound_sql, statement.values)
+            return Answer(_send(connection, explain + statement.bound_sql, statement.values), False)
         except ExplainRefusedError:
             pass  # its words may hold the parameters' values; the generic plan's refusal cannot
     if not statement.has_placeholders:
-        return _explain(connection, _EXPLAIN + statement.sql)
+        return Answer(_send(connection, explain + statement.sql), False)
     if (connection.dialect.server_version_info or ()) < _GENERIC_PLAN_SINCE:
         raise ExplainRefusedError("PostgreSQL before 16 explains only with sample parameters that fit")
-    return _explain(connection, _EXPLAIN_GENERIC + statement.sql)
+    if "ANALYZE" in options:
+        raise ExplainRefusedError("a statement is executed only with sample parameters that fit")
+    explain = f"EXPLAIN ({', '.join(('FORMAT JSON', 'GENERIC_PLAN', *options))}) "
+    return Answer(_send(connection, explain + statement.sql), True)
 
 
-def _explain(connection: sa.Connection, sql: str, values: Parameters = None) -> Plan:
+def _send(connection: sa.Connection, sql: str, values: Parameters = None) -> list[dict[str, Any]]:
     # Without values the driver must not look for placeholders: percent signs then stand for themselves.
     options = {} if values is not None else {"no_parameters": True}
     try:
@@ -84,7 +114,10 @@ def _explain(connection: sa.Connection, sql: str, values: Parameters = None) -> 
         raise ExplainRefusedError(refusal(error)) from error
     except (sa.exc.SQLAlchemyError, ValueError, TypeError) as error:  # a value the driver cannot send
         raise ExplainRefusedError(first_line(error)) from error
-    return parse_postgres(json.loads(document) if isinstance(document, str) else document)
+    except RecursionError as error:
+        raise ExplainRefusedError("its plan is nested too deeply") from error
+    answer: list[dict[str, Any]] = json.loads(document) if isinstance(document, str) else document
+    return answer
 
 
 def parse_postgres(document: list[dict[str, Any]]) -> Plan:
