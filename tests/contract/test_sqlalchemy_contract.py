@@ -27,7 +27,7 @@ from sqlalchemy.orm import (
     selectinload,
     strategies,
 )
-from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.orm.attributes import instance_state, set_committed_value
 from sqlalchemy.orm.base import PASSIVE_NO_RESULT, PASSIVE_OFF
 from sqlalchemy.orm.context import QueryContext
 from sqlalchemy.orm.interfaces import MANYTOONE
@@ -243,7 +243,7 @@ class TestCapture:
         session.refresh(author)
         (_, reload, refresh) = options
         assert options[0]._refresh_state is None
-        assert reload._refresh_state is refresh._refresh_state is inspect(author)
+        assert reload._refresh_state is refresh._refresh_state is inspect(post)
         assert (reload._is_user_refresh, refresh._is_user_refresh) == (False, True)
         assert expired == [True, True]
 
@@ -373,6 +373,40 @@ class TestSession:
         assert execution.loader_strategy_path.prop is Author.posts.property
         assert execution.load_options._autoflush is True
         assert "sa_top_level_orm_context" not in execution.execution_options
+
+    def test_a_refresh_passes_the_execute_hook_and_takes_its_result(self, session):
+        post = session.get(Post, 1)
+        session.expire(post)
+        executions = []
+
+        def answer(execution):
+            executions.append(execution)
+            set_committed_value(post, "id", 1)
+            set_committed_value(post, "author_id", 77)
+            return result_of([post])
+
+        event.listen(session, "do_orm_execute", answer)
+        assert post.author_id == 77
+        assert not inspect(post).expired
+        (execution,) = executions
+        assert execution.lazy_loaded_from is None
+        assert execution.load_options._refresh_state is inspect(post)
+        assert execution.load_options._is_user_refresh is False
+        assert execution.load_options._version_check is False
+        assert execution.statement._compile_options._only_load_props >= {"id", "author_id"}
+
+    def test_a_refresh_that_is_asked_for_is_told_apart(self, session):
+        author = session.get(Author, 1)
+        executions = []
+        event.listen(session, "do_orm_execute", executions.append)
+        session.refresh(author)
+        session.refresh(author, with_for_update=True)
+        assert [each.load_options._is_user_refresh for each in executions] == [True, True]
+
+    def test_the_strategies_that_options_ask_for_are_kept_by_the_objects(self, session):
+        author = session.scalars(select(Author).options(selectinload(Author.posts))).first()
+        (option,) = inspect(author).load_options
+        assert (("lazy", "selectin"),) in [element.strategy for element in option.context]
 
     def test_immediate_loading_is_told_from_lazy_loading_by_its_options(self, session):
         executions = []

@@ -171,6 +171,9 @@ def _note_loader(context: Any, statement: Statement) -> None:
     """Note what of the ORM sent the statement: a relationship's loader, or a load of an object by its key."""
     options = context.execution_options
     load_options = options["_sa_orm_load_options"]
+    if BATCH in options:
+        statement.is_eager = True
+        return
     state = load_options._refresh_state
     if state is not None:
         statement.object_load = ObjectLoad(state.class_.__name__, _reason(state, load_options))
@@ -179,7 +182,7 @@ def _note_loader(context: Any, statement: Statement) -> None:
     path = getattr(compile_options, "_current_path", None)
     if path:
         state = load_options._lazy_loaded_from
-        if state is None or BATCH in options:
+        if state is None:
             statement.is_eager = True
         else:
             relationship = path.prop

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import instance_state
 
 from upshift.sql.loading.cohorts import SCHEDULE
+from upshift.sql.loading.selectin import BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Sequence
@@ -124,7 +125,8 @@ def _select(
         criterion = (
             columns[0].in_([key[0] for key in some]) if len(columns) == 1 else tuple_(*columns).in_(some)
         )
-        for one in session.scalars(select(mapper).where(criterion).options(*options)).unique():
+        statement = select(mapper).where(criterion).options(*options).execution_options(**{BATCH: True})
+        for one in session.scalars(statement).unique():
             identity = instance_state(one).key
             key = identity[1] if identity is not None else ()
             found[key] = one
