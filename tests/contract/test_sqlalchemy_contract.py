@@ -243,7 +243,7 @@ class TestCapture:
         session.refresh(author)
         (_, reload, refresh) = options
         assert options[0]._refresh_state is None
-        assert reload._refresh_state is refresh._refresh_state is inspect(post)
+        assert reload._refresh_state is refresh._refresh_state is inspect(author)
         assert (reload._is_user_refresh, refresh._is_user_refresh) == (False, True)
         assert expired == [True, True]
 
