@@ -20,7 +20,16 @@ it, a random password.
 from __future__ import annotations
 
 from upshift.testing.servers.environment import database_url, redis_url
+from upshift.testing.servers.postgres_replica import postgres_replica
 from upshift.testing.servers.postgres_server import PostgresServer, postgres
 from upshift.testing.servers.valkey_server import ValkeyServer, valkey
 
-__all__ = ["PostgresServer", "ValkeyServer", "database_url", "postgres", "redis_url", "valkey"]
+__all__ = [
+    "PostgresServer",
+    "ValkeyServer",
+    "database_url",
+    "postgres",
+    "postgres_replica",
+    "redis_url",
+    "valkey",
+]

@@ -135,7 +135,7 @@ def postgres(
 def _started(
     installation: Postgres, listen: Literal["socket", "tcp"], settings: Mapping[str, str]
 ) -> Iterator[PostgresServer]:
-    owner = _unprivileged_user() if os.geteuid() == 0 else None
+    owner = unprivileged_user() if os.geteuid() == 0 else None
     directory = new_directory(for_another_user=owner is not None)
     if listen == "socket":
         host, port, password = str(directory), 5432, None
@@ -145,7 +145,7 @@ def _started(
         address = {"listen_addresses": host, "unix_socket_directories": "", "port": str(port)}
     else:
         assert_never(listen)
-    programs, trees = _reachable(installation, directory) if owner else (installation.programs, {})
+    programs, trees = reachable(installation, directory) if owner else (installation.programs, {})
     data_dir, password_file = directory / "data", directory / "password"
     initdb = [f"{programs}/initdb", f"--pgdata={data_dir}", f"--username={USER}", *INITDB_OPTIONS]
     server = [f"{programs}/postgres", "-D", str(data_dir)]
@@ -168,7 +168,12 @@ def _started(
         yield PostgresServer(pid, data_dir, host, port, password, installation.programs)
 
 
-def _unprivileged_user() -> tuple[int, int]:
+def unprivileged_user() -> tuple[int, int]:
+    """Whom to run as where the caller is root: user and group id.
+
+    Raises:
+        ServerUnavailableError: there is no such user.
+    """
     import pwd  # not on Windows, where this module can be imported all the same
 
     for name in UNPRIVILEGED:
@@ -181,7 +186,7 @@ def _unprivileged_user() -> tuple[int, int]:
     )
 
 
-def _reachable(installation: Postgres, directory: Path) -> tuple[Path, dict[str, str]]:
+def reachable(installation: Postgres, directory: Path) -> tuple[Path, dict[str, str]]:
     """Where an unprivileged user can run the programs, and which trees have to be copied there for that."""
     if not installation.trees or is_open_to_all(installation.programs / "postgres"):
         return installation.programs, {}
