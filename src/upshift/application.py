@@ -15,6 +15,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from upshift.diagnose import Observation, diagnose
+from upshift.diagnose.recorded import thresholds
 from upshift.record import (
     Attachment,
     CallSites,
@@ -26,8 +27,11 @@ from upshift.record import (
     SocketRecorder,
     of_requests,
 )
+from upshift.record.recording import Dialect, Recordings, RecordingWriter
+from upshift.record.recording.writing import MAX_BYTES, RECORDS_PER_SECOND
 from upshift.settings import Settings, misspelt_variables
 from upshift.sql import Batching, Capture, Comments, Pools, StatementTable, Transactions
+from upshift.sql.analysis.queries import Queries
 from upshift.telemetry import (
     ClientHooks,
     DatabaseMetrics,
@@ -53,6 +57,7 @@ from upshift.telemetry import (
     timing_headers,
 )
 from upshift.telemetry.claims import after_application
+from upshift.telemetry.local import LocalEndpoint
 from upshift.traffic import Compression
 
 if TYPE_CHECKING:
@@ -123,7 +128,7 @@ class Upshift:
         self._current: ContextVar[Record | None] = ContextVar("upshift_record", default=None)
         self._templates = RouteTemplates()
         self._keeper = Keeper(settings.record)
-        self._statements = StatementTable()
+        self._statements = StatementTable(settings.slow_statement_seconds)
         self._recorders: list[Recorder] = []
         self._socket_recorders: list[SocketRecorder] = []
         self.metrics = Metrics()
@@ -159,14 +164,30 @@ class Upshift:
             self._active,
             settings.slow_request_seconds,
             self._spans.is_traced if self._spans else None,
+            slow_statement_seconds=settings.slow_statement_seconds,
         )
+        self._recordings = Recordings(self._drain, self._take_all)
+        self._dialects = tuple({_dialect(each): None for each in sync_engines})
         self._closing = Closing(
             self._keeper,
             counted=http.counted if settings.telemetry.metrics else None,
-            takers=(self._statements.fold, of_requests(http.add), *self._takers()),
+            takers=(
+                self._statements.fold,
+                of_requests(http.add),
+                self._recordings.take,
+                *self._takers(),
+            ),
             after=(self._database.drain, *self._writers()),
             slow_request_seconds=settings.slow_request_seconds,
-            takes_all=self.logs.access is not None or self._spans is not None,
+            takes_all=self._needs_all(),
+        )
+        self._queries = LocalEndpoint(
+            Queries(
+                self._statements,
+                self._closing.drain,
+                service=settings.telemetry.service,
+                slow_seconds=settings.slow_statement_seconds,
+            ).answer
         )
         self.metrics.before_collecting(self._closing.drain)
 
@@ -224,6 +245,51 @@ class Upshift:
             settings=self.settings,
         )
 
+    def record_to(
+        self,
+        path: str | Path,
+        *,
+        max_bytes: int = MAX_BYTES,
+        records_per_second: int = RECORDS_PER_SECOND,
+    ) -> RecordingWriter:
+        """Write every request that ends from now on, with its statements, into a file for later analysis.
+
+        Nothing of it is on a request's way, and what does not fit is dropped and counted. Parameters of
+        statements are in it only with `keep_parameters`.
+
+        Args:
+            path: the file, which must not exist; `{pid}` in its name stands for the process, and is needed
+                where several of them record.
+            max_bytes: the size of the file at most.
+            records_per_second: requests written of a second at most.
+
+        Returns:
+            The recording; closing it, or leaving its `with` block, ends it.
+
+        Raises:
+            RecordingError: the file exists, or cannot be made.
+
+        Example:
+            >>> from tempfile import TemporaryDirectory
+            >>> from starlette.applications import Starlette
+            >>> upshift = Upshift(Starlette())
+            >>> with TemporaryDirectory() as folder, upshift.record_to(f"{folder}/a.recording") as recording:
+            ...     pass  # requests
+            >>> recording.records
+            0
+            >>> upshift.close()
+        """
+        recording = RecordingWriter(
+            path,
+            dialects=self._dialects,
+            keep_parameters=self.settings.sql.keep_parameters,
+            service=self.settings.telemetry.service,
+            settings=thresholds(self.settings),
+            max_bytes=max_bytes,
+            records_per_second=records_per_second,
+        )
+        return self._recordings.add(recording)
+
     def findings(self) -> tuple[Finding, ...]:
         """Return what the rules find in it, the worst first."""
         return diagnose(self.observation())
@@ -242,6 +308,7 @@ class Upshift:
         if self._batching is not None:
             self._batching.close()
         self._write_what_is_left()
+        self._recordings.close()
         if self._spans is not None:
             self._spans.close(self.settings.health.shutdown_seconds / 2)
         if self._process is not None:
@@ -275,6 +342,7 @@ class Upshift:
         """What waits for others, or for its turn, is written now: the process may end."""
         self._closing.drain()
         self._database.drain()
+        self._recordings.flush()
         if self._shared.totals is not None:
             self._shared.totals.flush()
         if self._spans is not None:
@@ -311,8 +379,19 @@ class Upshift:
         paths = probe_endpoints(self.health) if self.settings.health.health else {}
         if telemetry.metrics and telemetry.metrics_path:
             paths[telemetry.metrics_path] = MetricsEndpoint(self.metrics, self._shared.sum)
+        if self._dialects and self.settings.sql.queries_path:
+            paths[self.settings.sql.queries_path] = self._queries
         paths = after_application(self._bare, paths, recorded=recorder, unrecorded=app)
         return Endpoints(recorder, paths) if paths else recorder
+
+    def _drain(self) -> None:
+        self._closing.drain()
+
+    def _take_all(self, is_recording: bool) -> None:  # noqa: FBT001 - what `Recordings` tells
+        self._closing.takes_all = is_recording or self._needs_all()
+
+    def _needs_all(self) -> bool:
+        return self.logs.access is not None or self._spans is not None
 
     def _takers(self) -> Iterator[Callable[[Record], None]]:
         """Who has use for every closed record."""
@@ -357,6 +436,8 @@ class Upshift:
             "batching_differences": lambda: shadow.different if shadow else 0,
             "shared_metrics": lambda: self._shared.totals.faults if self._shared.totals else 0,
             "logs": lambda: self.logs.faults,
+            "recordings": lambda: self._recordings.faults,
+            "queries": lambda: self._queries.faults,
             "lifespan": lambda: self.lifespan.faults,
             "clients": lambda: self.clients.faults,
             "sentry": lambda: self._sentry.faults,
@@ -367,6 +448,7 @@ class Upshift:
     def _dropped(self) -> dict[str, Callable[[], int]]:
         dropped: dict[str, Callable[[], int]] = {
             "logs": lambda: self.logs.dropped,
+            "recordings": lambda: self._recordings.dropped,
             "shared_metrics": lambda: self._shared.totals.dropped if self._shared.totals else 0,
         }
         spans = self._spans
@@ -387,6 +469,10 @@ class Upshift:
 
     def _active(self) -> int:
         return sum(recorder.active for recorder in self._recorders)
+
+
+def _dialect(engine: Engine) -> Dialect:
+    return Dialect(engine.dialect.name, engine.dialect.driver, engine.dialect.paramstyle)
 
 
 def _engines(

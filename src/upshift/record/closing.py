@@ -124,7 +124,7 @@ class Closing:
             caller.
         after: called when some have been counted and taken.
         slow_request_seconds: what counts as slow on any route.
-        takes_all: the takers get every record.
+        takes_all: the takers get every record; it may be changed at any time.
 
     Example:
         >>> from upshift.record.keeper import Keeper
@@ -153,7 +153,7 @@ class Closing:
         self._sample_rate = keeper.sample_rate
         self._counted = counted
         self._limit = nextafter(slow_request_seconds, 0.0)
-        self._takes_all = takes_all
+        self.takes_all = takes_all
         self._errors: set[str] = set()
         self._tallies: dict[tuple[str, str | None, int, str | None], _Tally] = {}
         self._backlog = Backlog(takers, after=after)
@@ -179,7 +179,7 @@ class Closing:
             self._settle(tally)
         is_long = seconds > tally.limit
         is_kept = is_long or random() < self._sample_rate  # noqa: S311 - sampling, not secrets
-        is_taken = statements or is_long or self._takes_all or record.is_streamed or record.is_sampled
+        is_taken = statements or is_long or self.takes_all or record.is_streamed or record.is_sampled
         if is_kept or is_taken:
             complete(record)
         if is_kept:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, TypedDict
 
 from upshift.errors import SettingsError
-from upshift.settings.checks import Seconds, Share, Size, Within, check
+from upshift.settings.checks import Seconds, Share, Size, Within, check, variable_of
 
 Environment = Literal["development", "production"]
 LogFormat = Literal["off", "json", "ecs", "console"]
@@ -46,6 +46,8 @@ class SqlSettings:
         slow_statement_seconds: what counts as slow; None takes `SLOW_STATEMENT_SECONDS` by environment.
         sql_comments: end each statement with a comment that names its route, request id and trace
             (sqlcommenter), for the database's own logs.
+        queries_path: where callers on the same machine are told of the statements, unless the application has
+            a route there; empty for nowhere.
     """
 
     batching: bool = False
@@ -53,9 +55,11 @@ class SqlSettings:
     keep_parameters: bool = False
     slow_statement_seconds: Seconds | None = None
     sql_comments: bool = False
+    queries_path: str = "/upshift/queries"
 
     def __post_init__(self) -> None:
         check(self)
+        _check_path("queries_path", self.queries_path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +100,7 @@ class TelemetrySettings:
 
     def __post_init__(self) -> None:
         check(self)
-        if self.metrics_path and not self.metrics_path.startswith("/"):
-            raise SettingsError(
-                f"metrics_path (UPSHIFT_METRICS_PATH) is {self.metrics_path!r}; a path starts with a slash"
-            )
+        _check_path("metrics_path", self.metrics_path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +209,7 @@ class Arguments(TypedDict, total=False):
     keep_parameters: bool
     slow_statement_seconds: float | None
     sql_comments: bool
+    queries_path: str
     compression: bool
     compression_minimum_bytes: int
     service: str
@@ -233,3 +235,8 @@ class Arguments(TypedDict, total=False):
     shutdown_seconds: float
     repeated_statements: int
     large_response_bytes: int
+
+
+def _check_path(name: str, path: str) -> None:
+    if path and not path.startswith("/"):
+        raise SettingsError(f"{name} ({variable_of(name)}) is {path!r}; a path starts with a slash")

@@ -47,9 +47,10 @@ class HttpMetrics:
         metrics: where the families are declared.
         digest_of: tells the kind of a statement by its text, shortly and without its values.
         active: tells the number of open requests.
-        slow_request_seconds: what counts as slow.
+        slow_request_seconds: what counts as a slow request.
         is_traced: tells whether a request's trace can be found, and so be named as an example; where it is
             not given, those that the caller sampled.
+        slow_statement_seconds: what counts as a slow statement.
 
     Example:
         >>> from upshift.record import Kind
@@ -64,15 +65,18 @@ class HttpMetrics:
         [('GET', '/orders/{order_id}', '200', '')]
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it reads, and what counts as slow
         self,
         metrics: Metrics,
         digest_of: Callable[[str], str],
         active: Callable[[], int],
         slow_request_seconds: float = math.inf,
         is_traced: Callable[[Record], bool] | None = None,
+        *,
+        slow_statement_seconds: float = math.inf,
     ) -> None:
         self._digest_of = digest_of
+        self._slow_statement_seconds = slow_statement_seconds
         self._slow_seconds = slow_request_seconds
         self._is_traced = is_traced or attrgetter("is_sampled")
         statuses = tuple(map(str, range(100, 600)))
@@ -138,6 +142,12 @@ class HttpMetrics:
             buckets=FAST_BUCKETS,
             own=True,
         )
+        self._slow_operations = metrics.counter(
+            "db_client_slow_operations",
+            "Statements that took longer than the threshold in force",
+            labels={"db_query_digest": MAX_DIGESTS, "http_route": MAX_ROUTES},
+            own=True,
+        )
         self._rows = metrics.counter(
             "db_client_rows", "Rows fetched or changed", unit="rows", labels=route, own=True
         )
@@ -170,6 +180,7 @@ class HttpMetrics:
 
     def _add_statements(self, statements: list[Statement], route: str | None) -> None:
         rows = 0
+        slow = self._slow_statement_seconds
         for statement in statements:
             digest = self._digest_of(statement.sql)
             key = (digest, route, statement.error)
@@ -179,7 +190,10 @@ class HttpMetrics:
                 seconds = self._operation_seconds.at(labels)
                 if len(self._operations) < MAX_REMEMBERED:
                     self._operations[key] = seconds
-            seconds.observe(statement.execute_seconds + statement.fetch_seconds)
+            took = statement.execute_seconds + statement.fetch_seconds
+            seconds.observe(took)
+            if took >= slow:
+                self._slow_operations.at((digest, route or "")).add()
             rows += statement.rows or 0
         if rows:
             self._rows.at((route or "",)).add(rows)
