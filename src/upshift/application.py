@@ -30,7 +30,7 @@ from upshift.record import (
 from upshift.record.recording import Dialect, Recordings, RecordingWriter
 from upshift.record.recording.writing import MAX_BYTES, RECORDS_PER_SECOND
 from upshift.settings import Settings, misspelt_variables
-from upshift.sql import Batching, Capture, Comments, Pools, StatementTable, Transactions
+from upshift.sql import Batching, Capture, Comments, PlanCapture, Pools, StatementTable, Transactions
 from upshift.sql.analysis.queries import Queries
 from upshift.telemetry import (
     ClientHooks,
@@ -129,6 +129,7 @@ class Upshift:
         self._templates = RouteTemplates()
         self._keeper = Keeper(settings.record)
         self._statements = StatementTable(settings.slow_statement_seconds)
+        self._plans = self._plan_capture(sync_engines) if settings.sql.explain_slow != "off" else None
         self._recorders: list[Recorder] = []
         self._socket_recorders: list[SocketRecorder] = []
         self.metrics = Metrics()
@@ -205,6 +206,7 @@ class Upshift:
             keep_parameters=settings.sql.keep_parameters,
             checkouts=self._pools.checkouts,
             comments=self._comments if settings.sql.sql_comments else None,
+            plans=self._plans,
         )
         self._batching: Batching | None = None
         if settings.sql.batching or settings.sql.batching_shadow:
@@ -242,6 +244,7 @@ class Upshift:
         return Observation(
             records=self._keeper.records(),
             statements=self._statements.rows(),
+            plans=self._plans.statements() if self._plans else (),
             settings=self.settings,
         )
 
@@ -303,6 +306,8 @@ class Upshift:
         """Take everything out of the application and its engines. Calling it twice does nothing more."""
         self._attachment.detach()
         self._capture.close()
+        if self._plans is not None:
+            self._plans.close()
         self._transactions.close()
         self._pools.close()
         if self._batching is not None:
@@ -393,8 +398,18 @@ class Upshift:
     def _needs_all(self) -> bool:
         return self.logs.access is not None or self._spans is not None
 
+    def _plan_capture(self, engines: tuple[Engine, ...]) -> PlanCapture:
+        return PlanCapture(
+            engines,
+            self._statements.digests,
+            slow_seconds=self.settings.slow_statement_seconds,
+            analyze=self.settings.sql.explain_slow == "analyze",
+        )
+
     def _takers(self) -> Iterator[Callable[[Record], None]]:
         """Who has use for every closed record."""
+        if self._plans is not None:
+            yield self._plans.take
         if self.logs.access is not None:
             yield self.logs.access.take
         if self._spans is not None:
@@ -432,6 +447,7 @@ class Upshift:
             "pools": lambda: self._pools.faults,
             "transactions": lambda: self._transactions.faults,
             "comments": lambda: self._comments.faults,
+            "plans": lambda: self._plans.faults if self._plans else 0,
             "batching": lambda: self._batching.faults if self._batching else 0,
             "batching_differences": lambda: shadow.different if shadow else 0,
             "shared_metrics": lambda: self._shared.totals.faults if self._shared.totals else 0,
@@ -448,6 +464,7 @@ class Upshift:
     def _dropped(self) -> dict[str, Callable[[], int]]:
         dropped: dict[str, Callable[[], int]] = {
             "logs": lambda: self.logs.dropped,
+            "plans": lambda: self._plans.dropped if self._plans else 0,
             "recordings": lambda: self._recordings.dropped,
             "shared_metrics": lambda: self._shared.totals.dropped if self._shared.totals else 0,
         }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from upshift.record import Record
     from upshift.settings import Settings
-    from upshift.sql import IndexAdvice, StatementStatistics
+    from upshift.sql import IndexAdvice, StatementPlans, StatementStatistics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,9 +20,11 @@ class Observation:
         statements: statistics of all statements, the most expensive first.
         settings: the settings in force, with the rules' thresholds.
         advice: the indexes that the database's planner was seen to use; empty where none were looked for.
+        plans: the plans of statements that were explained, with their history.
     """
 
     records: tuple[Record, ...]
     statements: tuple[StatementStatistics, ...]
     settings: Settings
     advice: tuple[IndexAdvice, ...] = ()
+    plans: tuple[StatementPlans, ...] = ()

@@ -12,6 +12,7 @@ from upshift.settings.checks import Seconds, Share, Size, Within, check, variabl
 Environment = Literal["development", "production"]
 LogFormat = Literal["off", "json", "ecs", "console"]
 ServerTiming = Literal["off", "asked", "always"]
+ExplainSlow = Literal["off", "plan", "analyze"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class SqlSettings:
         slow_statement_seconds: what counts as slow; None takes `SLOW_STATEMENT_SECONDS` by environment.
         sql_comments: end each statement with a comment that names its route, request id and trace
             (sqlcommenter), for the database's own logs.
+        explain_slow: have slow statements explained, after their requests and on a connection of its own:
+            not at all, planned only, or SELECTs that change nothing executed once more to measure them.
         queries_path: where callers on the same machine are told of the statements, unless the application has
             a route there; empty for nowhere.
     """
@@ -55,6 +58,7 @@ class SqlSettings:
     keep_parameters: bool = False
     slow_statement_seconds: Seconds | None = None
     sql_comments: bool = False
+    explain_slow: ExplainSlow = "plan"
     queries_path: str = "/upshift/queries"
 
     def __post_init__(self) -> None:
@@ -209,6 +213,7 @@ class Arguments(TypedDict, total=False):
     keep_parameters: bool
     slow_statement_seconds: float | None
     sql_comments: bool
+    explain_slow: ExplainSlow
     queries_path: str
     compression: bool
     compression_minimum_bytes: int

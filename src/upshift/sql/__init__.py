@@ -20,7 +20,9 @@ from upshift.sql.loading.cohorts import SCHEDULE
 from upshift.sql.loading.get_many import get_many
 from upshift.sql.loading.shadow import Difference
 from upshift.sql.placeholders import Sample
+from upshift.sql.plans.capturing import PlanCapture
 from upshift.sql.plans.explanation import Explanation, explain_statement
+from upshift.sql.plans.history import PlanRegression, PlanRun, StatementPlans, regression
 from upshift.sql.plans.tree import PlanNode, PlanTree
 from upshift.sql.pool.pools import Pools
 
@@ -37,10 +39,14 @@ __all__ = [
     "Index",
     "IndexAdvice",
     "LateBatchingWarning",
+    "PlanCapture",
     "PlanNode",
+    "PlanRegression",
+    "PlanRun",
     "PlanTree",
     "Pools",
     "Sample",
+    "StatementPlans",
     "StatementStatistics",
     "StatementTable",
     "Transactions",
@@ -52,6 +58,7 @@ __all__ = [
     "get_many",
     "index_from_dict",
     "normalise",
+    "regression",
     "sync_engine_for",
     "undo_indexes",
 ]

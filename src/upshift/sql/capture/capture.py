@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from upshift.record import Record
     from upshift.record.pool import Checkout
     from upshift.sql.capture.comments import Comments
+    from upshift.sql.plans.capturing import PlanCapture
 
 logger = logging.getLogger("upshift.sql")
 
@@ -55,6 +56,7 @@ class Capture:
         keep_parameters: keep each statement's parameters. They may hold personal data, so the default is no.
         checkouts: the connections in use, which are told of the statements sent on them.
         comments: end the statements that are sent with a comment. Records have them without.
+        plans: is told of slow executions, with their parameters.
 
     Statements outside of a record are not observed. `close()` puts the dialects back as they were.
     """
@@ -68,12 +70,14 @@ class Capture:
         keep_parameters: bool = False,
         checkouts: Mapping[Any, Checkout] | None = None,
         comments: Comments | None = None,
+        plans: PlanCapture | None = None,
     ) -> None:
         self._current = current
         self._call_sites = call_sites or CallSites()
         self._keep_parameters = keep_parameters
         self._checkouts = {} if checkouts is None else checkouts
         self._comments = comments
+        self._plans = plans
         self._dialects = tuple(dict.fromkeys(engine.dialect for engine in engines))
         self.is_closed = False
         self.faults = 0
@@ -157,6 +161,10 @@ class Capture:
                     statement.bound = parameters
             if self._keep_parameters and len(arguments) > 1:
                 statement.parameters = arguments[0]
+            plans = self._plans
+            if plans is not None and statement.execute_seconds >= plans.least_seconds and not is_many:
+                sent_with = arguments[0] if len(arguments) > 1 else None
+                plans.note(statement, sent_with, context.root_connection.dialect)
             if "_sa_orm_load_options" in context.execution_options:
                 _note_loader(context, statement)
             if statement.error is None:

@@ -1,0 +1,69 @@
+"""Connections beside the application's: to the same database, out of nobody's pool, ended when it hangs."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+from contextlib import contextmanager, suppress
+from threading import Timer
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
+
+from upshift.sql.engines import engine_for
+from upshift.sql.plans.explain import ExplainRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_IN_MEMORY = {None, "", ":memory:"}
+
+
+def aside_engine(engine: sa.Engine) -> sa.Engine:
+    """Return a synchronous engine for an engine's database, which takes nothing from that one's pool.
+
+    It connects as a synchronous engine does: with its `connect_args`, its `creator` and its listeners, so
+    that a search path or a role that these set is the same. Of an asynchronous engine it has the URL.
+
+    Args:
+        engine: the application's; of an `AsyncEngine` the one inside it.
+
+    Raises:
+        ExplainRefusedError: no second connection sees that database.
+        MissingExtraError: psycopg is not installed, which an asynchronous PostgreSQL engine needs here.
+        IndexAdviceError: an asynchronous engine for a database that is neither PostgreSQL nor SQLite.
+    """
+    if engine.dialect.name == "sqlite" and engine.url.database in _IN_MEMORY:
+        raise ExplainRefusedError("only its own connection sees an SQLite database in memory: use a file")
+    if engine.dialect.is_async:
+        return engine_for(engine.url)
+    pool = NullPool(engine.pool._creator, _dispatch=engine.pool.dispatch)
+    return sa.create_engine(engine.url, pool=pool)
+
+
+@contextmanager
+def deadline(connection: sa.Connection, seconds: float) -> Iterator[None]:
+    """End whatever a connection waits for when a `with` block takes longer.
+
+    A server that hangs answers no timeout of its own. So the socket is shut from this side, whereupon the
+    driver finds its connection broken.
+    """
+    driver = connection.connection.driver_connection
+    timer = Timer(seconds, _end, [driver])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _end(driver: Any) -> None:  # noqa: ANN401 - any driver's
+    if isinstance(driver, sqlite3.Connection):
+        driver.interrupt()
+        return
+    # Some drivers have no socket to tell of, and this one's may be closed already.
+    with suppress(Exception), socket.socket(fileno=os.dup(driver.fileno())) as shared:
+        shared.shutdown(socket.SHUT_RDWR)
