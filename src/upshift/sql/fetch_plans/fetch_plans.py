@@ -1,0 +1,407 @@
+"""Learned eager loading: what is read of a statement's objects is fetched together with them the next time.
+
+The problem
+    `select(Order)` in one place, `order.customer` and `order.items` in another, `item.product` in a third:
+    every route reads a different part of the graph, and each needs other `selectinload` options at the query.
+    Nobody keeps them right by hand. What is missing becomes an N+1, and in an asynchronous session an
+    exception (`MissingGreenlet`); what is left over is loaded for nothing. Here the application is watched.
+    The first request loads lazily, and teaches which relationships are read; the next one has them with the
+    statement.
+
+    Ebean's AutoTune did so first, for Java: it profiles by call stack and tunes the query. Laravel 12 and
+    Django 6.1 load for all siblings at the first lazy read; Hibernate has batch sizes, which somebody has to
+    set. Goldiloader eager-loads for ActiveRecord whatever siblings there are, also for the one that is read
+    of a thousand (its issue 60). None of them unlearns, and none can serve a read that must not wait.
+
+The invariant
+    *An attribute read with a plan has the value that a lazy load at that moment would give it*, as with
+    batching (`upshift.sql.loading.batching`), and it is kept in the same way: no loader option is added to
+    the statement. An eager load's value is in the object at once, and wrong as soon as the session adds to
+    the collection, flushes or commits; it also escapes `raiseload`, and sees objects that lazy loads take
+    from the session instead. So the statement is left as it is. When its rows have become objects,
+    SQLAlchemy's selectin loader runs for them as it would with the option, and each value waits beside its
+    object until it is read. What endangers this:
+
+    1. **Options.** `with_loader_criteria`, `defer` and nested options reach the fetch through the options
+       that the objects were loaded with, as they reach a lazy load. An object whose attribute has a loader of
+       its own (`raiseload`, `lazyload`, `noload`) or is loaded already is left alone. A query may be aliased,
+       polymorphic or limited, lock its rows or populate existing objects: what is fetched depends on the
+       objects only.
+    2. **Writes.** A flush, DML, commit or rollback of the session throws waiting values away. A modified,
+       expired or detached object takes none.
+    3. **The identity map.** A many-to-one whose object is in the session takes it from there.
+    4. **Streams.** With `yield_per` each chunk of rows is fetched for when it arrives; nothing is read ahead.
+
+    There is one place where no lazy value exists to be equal to: a read outside of the greenlet of an
+    asynchronous session. It gets what the eager option would have given.
+
+    What remains is what eager loading has too: another transaction's commit between statement and read is not
+    seen. And if the fetch itself fails in the database, the statement fails, as it would with the option;
+    that part of the plan is given up then.
+
+What is learned
+    By route, line, class and shape of the statement (`upshift.sql.fetch_plans.plan`): the paths of
+    relationships whose lazy loads were repeated among one execution's objects, or failed for want of a
+    greenlet, and whether enough of the objects took part. Each lazy load passes through `do_orm_execute`,
+    also one that fails there afterwards, and `upshift.sql.fetch_plans.runs` tells which execution its object
+    came from. Once a path is fetched no lazy load is seen any more; then the waiting values tell whether they
+    are read, all of them, at no cost. A path that is not used is given up, and needs twice the evidence to
+    come back.
+
+Tables are bounded: plans, nodes of a plan, and the executions that a session remembers.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, WeakSet
+
+import sqlalchemy
+from sqlalchemy import event
+from sqlalchemy.engine.result import ChunkedIteratorResult
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.util.concurrency import in_greenlet
+
+from upshift.record import CallSites
+from upshift.sql.fetch_plans.fetching import Fetch
+from upshift.sql.fetch_plans.learned import learned_plans
+from upshift.sql.fetch_plans.plan import Place, Plans, Tally
+from upshift.sql.fetch_plans.runs import Execution, Run, Runs
+from upshift.sql.fetch_plans.waiting import Waiting, waiting_in
+from upshift.sql.loading.batching import UncoveredSQLAlchemyWarning
+from upshift.sql.loading.claim import claim_names
+from upshift.sql.loading.selectin import BATCH, is_covered
+from upshift.sql.origin import origin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from sqlalchemy.engine import Dialect, Engine, Result
+    from sqlalchemy.orm import ORMExecuteState
+    from sqlalchemy.orm.state import InstanceState
+
+    from upshift.sql.fetch_plans.learned import FetchPlan
+    from upshift.sql.fetch_plans.plan import Plan
+
+logger = logging.getLogger("upshift.sql")
+
+NO_REQUEST = "(no request)"
+"""The operation of statements that no request sent."""
+
+
+class LateFetchPlansWarning(UserWarning):
+    """On CPython 3.11 fetch plans were asked for after objects had been loaded, so they stay off."""
+
+
+def _is_possible() -> bool:
+    if not is_covered():
+        warnings.warn(
+            f"fetch plans stay off: SQLAlchemy {sqlalchemy.__version__} is newer than Upshift's contract"
+            " tests cover; lazy loads run as SQLAlchemy runs them",
+            UncoveredSQLAlchemyWarning,
+            stacklevel=3,
+        )
+        return False
+    if not claim_names():
+        warnings.warn(
+            "fetch plans stay off: create the Upshift before the process loads its first objects; on"
+            " CPython 3.11 they would be unsafe after that (from Python 3.12 on any time is right)",
+            LateFetchPlansWarning,
+            stacklevel=3,
+        )
+        return False
+    return True
+
+
+class _Learning:
+    """What is known of one session.
+
+    Attributes:
+        runs: what its executions brought.
+        waiting: the values that wait in its objects.
+        dialects: by mapper, the dialect of its engine if that is served, else None.
+    """
+
+    __slots__ = ("dialects", "runs", "waiting")
+
+    def __init__(self) -> None:
+        self.runs = Runs()
+        self.waiting: WeakSet[Waiting] = WeakSet()
+        self.dialects: dict[Any, Any] = {}
+
+    def write(self) -> None:
+        waiting, self.waiting = self.waiting, WeakSet()
+        for each in waiting:
+            each.write()
+
+
+class FetchPlans:
+    """Learns what is read of the objects of the given engines' sessions, and fetches it with them.
+
+    Args:
+        engines: the (sync) engines whose sessions it serves.
+        call_sites: tells the application's frames from libraries'.
+        operation: names the request that is open; None where there is none.
+
+    Attributes:
+        faults: executions that could not be learned from or fetched for because of a fault in Upshift; they
+            ran
+            as they run without it.
+        active: whether it is installed; False on a SQLAlchemy that is not covered, and after `close()`.
+
+    Example:
+        >>> from sqlalchemy import create_engine
+        >>> fetch_plans = FetchPlans([create_engine("sqlite://")])
+        >>> fetch_plans.learned()
+        ()
+        >>> fetch_plans.close()
+    """
+
+    def __init__(
+        self,
+        engines: Iterable[Engine],
+        call_sites: CallSites | None = None,
+        operation: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._served = frozenset(engine.dialect for engine in engines)
+        self._call_sites = call_sites or CallSites()
+        self._operation = operation
+        self._plans = Plans()
+        self._sessions: WeakKeyDictionary[Session, _Learning] = WeakKeyDictionary()
+        self._listeners: tuple[tuple[type, str, Callable[..., Any]], ...] = (
+            (Session, "do_orm_execute", self._on_execute),
+            (Session, "before_flush", self._on_write),
+            (Session, "after_transaction_end", self._on_write),
+            (Mapper, "expire", _on_expire),
+            (Mapper, "pickle", _on_pickle),
+        )
+        self.faults = 0
+        self.active = _is_possible()
+        if not self.active:
+            return
+        for target, name, listener in self._listeners:
+            # Before batching, which answers lazy loads: they are to be seen here.
+            event.listen(target, name, listener, raw=True, insert=True)
+
+    def close(self) -> None:
+        """Leave loading to SQLAlchemy again. Calling it twice does nothing more."""
+        if self.active:
+            self.active = False
+            for target, name, listener in self._listeners:
+                event.remove(target, name, listener)
+            for learning in list(self._sessions.values()):
+                for waiting in learning.waiting:
+                    waiting.end()
+
+    def learned(self) -> tuple[FetchPlan, ...]:
+        """Return what is fetched, by route and line."""
+        return learned_plans(self._plans)
+
+    def _on_write(self, session: Session, *_detail: object) -> None:
+        learning = self._sessions.get(session)
+        if learning is not None:
+            learning.write()
+
+    def _on_execute(self, execution: ORMExecuteState) -> Result[Any] | None:
+        if not execution.is_select:
+            self._on_write(execution.session)
+            return None
+        try:
+            plan, learning = self._note(execution)
+        except Exception as error:  # noqa: BLE001 - logged and counted
+            self._count(error)
+            return None
+        if plan is None or learning is None:
+            return None
+        result = execution.invoke_statement()
+        if isinstance(result, ChunkedIteratorResult):
+            self._fetch_with(result, plan, execution, learning)
+        return result
+
+    def _note(self, execution: ORMExecuteState) -> tuple[Plan | None, _Learning | None]:
+        """Remember an execution, learn from it, and return the plan for what it will bring."""
+        statement: Any = execution.statement
+        subject = statement._propagate_attrs.get("plugin_subject")
+        if subject is None:
+            return None, None
+        # They are Core's until SQLAlchemy's ORM has seen the statement once.
+        options: Any = getattr(statement, "_compile_options", None)
+        path = getattr(options, "_current_path", None)
+        session, mapper = execution.session, subject.mapper
+        learning = self._sessions.get(session)
+        if learning is None:
+            learning = self._sessions[session] = _Learning()
+        if mapper not in learning.dialects:
+            dialect = session.get_bind(**execution.bind_arguments).dialect
+            learning.dialects[mapper] = dialect if dialect in self._served else None
+        dialect = learning.dialects[mapper]
+        if dialect is None or session._flushing:
+            learning.runs.begin(None)
+        elif path:
+            learning.runs.begin(self._related(execution, learning, path, dialect))
+        elif getattr(options, "_for_refresh_state", False):
+            learning.runs.begin(None)
+        else:
+            site = origin(self._call_sites, sys._getframe(3))
+            if site is None:
+                learning.runs.begin(None)
+            else:
+                shape = (
+                    len(getattr(statement, "_where_criteria", ())),
+                    len(getattr(statement, "_setup_joins", ())),
+                    len(statement._with_options),
+                )
+                place = Place(self._operation() or NO_REQUEST, site, mapper, shape)
+                learning.runs.begin(Run(Execution(place)))
+                return self._plans.get(place), learning
+        return None, None
+
+    def _related(
+        self,
+        execution: ORMExecuteState,
+        learning: _Learning,
+        path: Any,  # noqa: ANN401 - untyped
+        dialect: Dialect,
+    ) -> Run | None:
+        """Learn from the load of a relationship, and return the run that it begins."""
+        state = execution.lazy_loaded_from
+        runs = learning.runs
+        if state is None:  # an eager loader's, which tells the way from the statement on
+            latest = runs.latest()
+            return Run(latest.execution, path.path[1::2]) if latest is not None else None
+        before = runs.of(state)
+        if before is None:
+            return None
+        run = Run(before.execution, (*before.path, path.prop))
+        options = execution.execution_options
+        if BATCH not in options and "sa_top_level_orm_context" not in options:
+            self._learn(run, state, execution.session, is_possible=not dialect.is_async or in_greenlet())
+        return run
+
+    def _learn(self, run: Run, state: InstanceState[Any], session: Session, *, is_possible: bool) -> None:
+        tallies = run.execution.tallies
+        tally = tallies.get(run.path)
+        if tally is None:
+            tally = tallies[run.path] = Tally()
+        elif tally.is_wanted:
+            return
+        tally.reads += 1
+        cohort = state.runid or 0
+        if cohort not in tally.cohorts and len(tally.cohorts) < Tally.MAX_COHORTS:
+            tally.cohorts.add(cohort)
+            tally.objects += sum(each.runid == cohort for each in session.identity_map.all_states())
+        plan = self._plans.at(run.execution.place)
+        node = plan.node(run.path)
+        if node is None:
+            return
+        if not is_possible:
+            for length in range(1, len(run.path)):
+                above = plan.node(run.path[:length])
+                if above is not None:
+                    above.is_worthy = True
+            node.fail()
+            plan.settle()
+        elif tally.teach(node):
+            plan.settle()
+
+    def _fetch_with(
+        self,
+        result: ChunkedIteratorResult[Any],
+        plan: Plan,
+        execution: ORMExecuteState,
+        learning: _Learning,
+    ) -> None:
+        """Have each chunk of a result fetched for when its rows have become objects."""
+        session, root = execution.session, execution.statement._propagate_attrs["plugin_subject"].mapper
+        is_async = learning.dialects[root].is_async
+        autoflush = execution.load_options._autoflush
+        inner = result.chunks
+
+        def fetch(rows: Sequence[Any]) -> None:
+            # A lazy load would flush first, and a write meanwhile would make the values out of date.
+            is_dirty = session.identity_map._modified or session._new or session._deleted
+            if self.active and not session._flushing and not (is_dirty and autoflush):
+                roots = _objects(rows, root, are_objects=result._source_supports_scalars)
+                self._fetch(plan, roots, session, learning, is_async=is_async)
+
+        def chunks(size: int | None) -> Iterator[Sequence[Any]]:
+            for rows in inner(size):
+                fetch(rows)
+                yield rows
+
+        if execution.execution_options.get("prebuffer_rows"):
+            # They are there, and who reads them is outside of the greenlet in which more can be loaded.
+            for rows in inner(None):
+                fetch(rows)
+            return
+        result.chunks = chunks
+        result.iterator = chain.from_iterable(chunks(result._yield_per))
+
+    def _fetch(
+        self,
+        plan: Plan,
+        roots: dict[InstanceState[Any], None],
+        session: Session,
+        learning: _Learning,
+        *,
+        is_async: bool,
+    ) -> None:
+        todo = [(node, roots) for node in plan.children.values()]
+        while todo:
+            node, states = todo.pop(0)
+            if not states or not node.is_active:
+                continue
+            if node.is_out_of_use:
+                node.give_up()
+                plan.settle()
+                continue
+            fetch = Fetch(node, session, is_async=is_async)
+            try:
+                reached = fetch.run(states)
+            except SQLAlchemyError:
+                node.give_up()
+                plan.settle()
+                raise  # the database's answer, which the eager option would have had as well
+            except Exception as error:  # noqa: BLE001 - logged and counted
+                self._count(error)
+                node.give_up()
+                plan.settle()
+                continue
+            if fetch.waiting is not None:
+                learning.waiting.add(fetch.waiting)
+            todo += ((child, reached) for child in node.children.values())
+
+    def _count(self, fault: Exception) -> None:
+        self.faults += 1
+        if self.faults == 1:
+            logger.error(
+                "upshift could not learn what to fetch with a statement; it runs as it is", exc_info=fault
+            )
+
+
+def _objects(rows: Sequence[Any], root: Mapper[Any], *, are_objects: bool) -> dict[InstanceState[Any], None]:
+    """Return the states of the objects that the rows bring of the statement's first entity."""
+    every = rows if are_objects else chain.from_iterable(rows)
+    return {instance_state(one): None for one in every if isinstance(one, root.class_)}
+
+
+def _on_expire(state: InstanceState[Any], attributes: Iterable[str] | None) -> None:
+    if attributes is not None:  # else SQLAlchemy has removed all loaders itself
+        for name in attributes:
+            waiting = waiting_in(state, name)
+            if waiting is not None:
+                waiting.discard(state)
+
+
+def _on_pickle(state: InstanceState[Any], pickled: dict[str, Any]) -> None:
+    loaders = pickled.get("callables")
+    if loaders:
+        pickled["callables"] = {
+            key: loader for key, loader in loaders.items() if waiting_in(state, key) is None
+        }
