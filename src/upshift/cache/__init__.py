@@ -1,0 +1,5 @@
+"""A cache that is never stale: what it serves is as new as the last commit.
+
+Flows in: statements of hooked engines, by which it knows what was read and written.
+Flows out: values of cached functions, each checked against the tokens of what it was computed from.
+"""
