@@ -1,8 +1,6 @@
 """Tells equal parameters of statements from others without keeping them.
 
-A fingerprint is a short hash with a key of this process's own, so it tells nothing to whoever reads it. It is
-made when a record is complete, of those statements only whose text the record has more than once; until then
-the statement refers to its parameters.
+A fingerprint is a short hash with a key of this process's own, so it tells nothing to whoever reads it.
 
 What may have changed since it was sent, such as a list, or may run somebody's own code when it is looked at,
 has no fingerprint. Nor has what is long: the work is bounded, and a false alarm is worse than none.
@@ -10,19 +8,12 @@ has no fingerprint. Nor has what is long: the work is bounded, and a false alarm
 
 from __future__ import annotations
 
-from collections import defaultdict
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from hashlib import blake2b
 from secrets import token_bytes
-from typing import TYPE_CHECKING
 from uuid import UUID
 from zoneinfo import ZoneInfo
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from upshift.record.model import Statement
 
 MAX_PARAMETERS = 100
 """Parameters of a statement that are compared; with more of them it has no fingerprint."""
@@ -58,19 +49,6 @@ def fingerprint(parameters: object) -> bytes | None:
         return None
     text = repr(values).encode("utf-8", "surrogatepass")
     return blake2b(text, digest_size=8, key=_KEY).digest()
-
-
-def note_fingerprints(statements: Iterable[Statement]) -> None:
-    """Give statements their fingerprints, and let go of their parameters; twice changes nothing."""
-    by_text: dict[str, list[Statement]] = defaultdict(list)
-    for statement in statements:
-        if statement.bound is not None:
-            by_text[statement.sql].append(statement)
-    for alike in by_text.values():
-        for statement in alike:
-            if len(alike) > 1:
-                statement.fingerprint = fingerprint(statement.bound)
-            statement.bound = None
 
 
 def _is_comparable(value: object) -> bool:

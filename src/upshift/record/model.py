@@ -88,10 +88,11 @@ class Statement:
         is_eager: whether an eager loader (`selectinload`, batching) sent it for many objects.
         error: class name of the exception that the driver raised, if it raised.
         parameters: the bound parameters; None unless keeping them was asked for.
-        bound: those of a SELECT, for `upshift.record.fingerprint` to tell from others; None once its record
-            is complete.
+        bound: those of a SELECT, for `upshift.record.parameters` to look at; None in a complete record.
         fingerprint: equal for equal parameters of the same text in one record, and useless outside of this
             process; None where no other statement of the record has the text, or they cannot be compared.
+        offset: rows that its OFFSET skips, rounded down to one digit that is not zero; 0 where it has none.
+        has_open_pattern: whether a parameter of its LIKE begins with a wildcard.
     """
 
     __slots__ = (
@@ -102,9 +103,11 @@ class Statement:
         "executions",
         "fetch_seconds",
         "fingerprint",
+        "has_open_pattern",
         "is_eager",
         "lazy_load",
         "object_load",
+        "offset",
         "parameters",
         "rows",
         "site",
@@ -128,6 +131,8 @@ class Statement:
         self.parameters: Any = None
         self.bound: Any = None
         self.fingerprint: bytes | None = None
+        self.offset = 0
+        self.has_open_pattern = False
 
     @property
     def seconds(self) -> float:

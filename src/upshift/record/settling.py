@@ -8,7 +8,7 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from upshift.record.fingerprint import note_fingerprints
+from upshift.record.parameters import note_parameters
 from upshift.record.pool import hold_of
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def settle(record: Record) -> None:
-    """Note which parameters were equal, and how connections were held; twice changes nothing."""
-    note_fingerprints(record.statements)
+    """Note what is told of parameters, and how connections were held; twice changes nothing."""
+    note_parameters(record.statements)
     checkouts, record.checkouts = record.checkouts, None
     if checkouts:
         now = perf_counter()

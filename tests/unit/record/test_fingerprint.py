@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upshift.record import Statement
-from upshift.record.fingerprint import MAX_PARAMETERS, MAX_VALUE, fingerprint, note_fingerprints
+from upshift.record.fingerprint import MAX_PARAMETERS, MAX_VALUE, fingerprint
 
 SCALARS = (
     st.none()
@@ -28,12 +27,6 @@ SCALARS = (
     | st.timedeltas()
     | st.uuids()
 )
-
-
-def statement(sql, bound):
-    each = Statement(sql, 0.0)
-    each.bound = bound
-    return each
 
 
 @given(st.lists(SCALARS, max_size=5), st.lists(SCALARS, max_size=5))
@@ -98,20 +91,3 @@ def test_what_can_change_is_long_or_runs_somebodys_code_is_not_comparable(value)
 @pytest.mark.parametrize("parameters", [None, 7, "text", (0,) * (MAX_PARAMETERS + 1)])
 def test_what_is_no_set_of_parameters_or_too_large_a_one_is_not_comparable(parameters):
     assert fingerprint(parameters) is None
-
-
-def test_only_texts_that_occur_more_than_once_are_told_apart():
-    once, twice, again = statement("A", (1,)), statement("B", (1,)), statement("B", (1,))
-    note_fingerprints([once, twice, again])
-    assert once.fingerprint is None
-    assert twice.fingerprint == again.fingerprint != (1,)
-
-
-def test_parameters_are_let_go_of_and_twice_changes_nothing():
-    both = [statement("A", (1,)), statement("A", (2,))]
-    note_fingerprints(both)
-    told = [each.fingerprint for each in both]
-    note_fingerprints(both)
-    assert [each.bound for each in both] == [None, None]
-    assert [each.fingerprint for each in both] == told
-    assert len(set(told)) == 2
