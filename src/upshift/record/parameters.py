@@ -1,7 +1,7 @@
 """What is told of statements' parameters without keeping them.
 
-It is which of them were equal, how deep a page lies, and whether a pattern begins with a wildcard. A statement
-refers to its parameters until its record is complete. Then they are looked at, once, and let go of.
+It is which of them were equal, how deep a page lies, and whether a pattern begins with a wildcard. A
+statement refers to its parameters until its record is complete. Then they are looked at, and let go of.
 """
 
 from __future__ import annotations
