@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from upshift.sql.indexes.index import Columns
+    from upshift.sql.indexes.index import Columns, Index
 
 
 class TableName(NamedTuple):
@@ -52,6 +52,12 @@ class Table:
         size: bytes of the table without its indexes; 0 on SQLite, which copies whole files.
         obstacle: why no index can be advised on it; "" where one can.
         secured: whether row-level security hides rows from this connection, so that a copy would differ.
+        names: the names of its usable indexes of any kind.
+        types: the types of columns, as `pg_type` names them, an array's with `_` before; empty on SQLite.
+        common: for a column, how often its most common values come, as fractions of the rows by the value's
+            text; where the database knows.
+        nulls: the fraction of NULLs in a column, likewise.
+        has_trigrams: whether the operator class `gin_trgm_ops` of pg_trgm can be used.
     """
 
     name: str
@@ -64,10 +70,17 @@ class Table:
     size: int = 0
     obstacle: str = ""
     secured: bool = False
+    names: frozenset[str] = frozenset()
+    types: Mapping[str, str] = field(default_factory=dict)
+    common: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    nulls: Mapping[str, float] = field(default_factory=dict)
+    has_trigrams: bool = False
 
-    def has_index(self, columns: Columns) -> bool:
-        """Whether an existing index serves whatever an index on these columns would."""
-        return any(covers(index, columns) for index in self.indexes)
+    def has_index(self, index: Index) -> bool:
+        """Whether an existing index serves whatever this one would."""
+        if index.is_plain:
+            return any(covers(existing, index.columns) for existing in self.indexes)
+        return index.name in self.names  # the name follows from what it is
 
     def has_key(self, columns: Iterable[str]) -> bool:
         """Whether equality on these columns leaves at most one row."""
@@ -81,16 +94,18 @@ class Table:
 
 _TABLE = sa.text("""
     SELECT c.oid, c.relname, n.nspname, c.relkind::text, c.relhassubclass, c.reltuples,
-           pg_table_size(c.oid) AS size, row_security_active(c.oid) AS secured
+           pg_table_size(c.oid) AS size, row_security_active(c.oid) AS secured,
+           EXISTS (SELECT FROM pg_opclass WHERE opcname = 'gin_trgm_ops' AND pg_opclass_is_visible(oid))
+               AS has_trigrams
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid = to_regclass(:reference)
 """)
 
 # PostgreSQL 18 cannot index virtual generated columns ('v'); stored ones ('s') it can.
 _COLUMNS = sa.text("""
-    SELECT attname FROM pg_attribute
-    WHERE attrelid = :oid AND attnum > 0 AND NOT attisdropped AND attgenerated::text <> 'v'
-    ORDER BY attnum
+    SELECT a.attname, t.typname FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+    WHERE a.attrelid = :oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated::text <> 'v'
+    ORDER BY a.attnum
 """)
 
 # In indoption bit 1 is DESC and bit 2 NULLS FIRST. The join drops keys that are expressions, so an index
@@ -108,8 +123,16 @@ _INDEXES = sa.text(r"""
     ORDER BY i.indexrelid, k.n
 """)
 
-_DISTINCT = sa.text("""
-    SELECT attname, n_distinct FROM pg_stats
+_NAMES = sa.text("""
+    SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+    WHERE i.indrelid = :oid AND i.indisvalid
+""")
+
+# The values are of the column's type, which only its text form tells without knowing the type.
+_STATISTICS = sa.text("""
+    SELECT attname, n_distinct, null_frac,
+           most_common_vals::text::text[] AS common, most_common_freqs AS fractions
+    FROM pg_stats
     WHERE schemaname = :schema AND tablename = :table AND NOT inherited
 """)
 
@@ -130,22 +153,31 @@ def read_postgres_table(connection: sa.Connection, name: TableName) -> Table | N
     obstacle = _OBSTACLES.get(found.relkind, "")
     if not obstacle and found.relhassubclass:
         obstacle = "has tables that inherit from it"
-    columns = connection.execute(_COLUMNS, {"oid": found.oid}).scalars()
+    columns = connection.execute(_COLUMNS, {"oid": found.oid}).all()
     keys = connection.execute(_INDEXES, {"oid": found.oid})
     groups = [list(rows) for _, rows in groupby(keys, key=attrgetter("indexrelid"))]
     indexes = [rows for rows in groups if len(rows) == rows[0].indnkeyatts]
-    distinct = connection.execute(_DISTINCT, {"schema": found.nspname, "table": found.relname})
+    statistics = connection.execute(_STATISTICS, {"schema": found.nspname, "table": found.relname}).all()
     return Table(
         name=found.relname,
         schema=found.nspname,
-        columns={column: column for column in columns},
+        columns={column.attname: column.attname for column in columns},
         indexes=tuple(_columns(rows) for rows in indexes),
         rows=found.reltuples,
         keys=frozenset(frozenset(row.attname for row in rows) for rows in indexes if rows[0].indisunique),
-        distinct={row.attname: row.n_distinct for row in distinct},
+        distinct={row.attname: row.n_distinct for row in statistics},
         size=found.size,
         obstacle=obstacle,
         secured=found.secured,
+        names=frozenset(connection.execute(_NAMES, {"oid": found.oid}).scalars()),
+        types={column.attname: column.typname for column in columns},
+        common={
+            row.attname: dict(zip(row.common, row.fractions, strict=False))
+            for row in statistics
+            if row.common and row.fractions
+        },
+        nulls={row.attname: row.null_frac for row in statistics},
+        has_trigrams=found.has_trigrams,
     )
 
 
@@ -182,6 +214,9 @@ def read_sqlite_table(connection: sqlite3.Connection, name: TableName) -> Table 
         rows=-1,
         keys=frozenset(frozenset(column.name for column in index) for index, unique in indexes if unique),
         obstacle="" if is_table else "is a view or a virtual table",
+        names=frozenset(
+            index for (index,) in connection.execute("SELECT name FROM pragma_index_list(?)", (spelled,))
+        ),
     )
 
 

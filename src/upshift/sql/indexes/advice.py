@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from upshift.errors import IndexAdviceError
-from upshift.sql.indexes.index import Columns, Index, covers, index_from_dict
+from upshift.sql.indexes.index import Columns, Index, index_from_dict, replaces
 from upshift.sql.indexes.migration import operation, operations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-How = Literal["copy", "transaction"]
-"""Where candidates are tried: on copies of the tables, or on the tables in a rolled-back transaction."""
+How = Literal["copy", "transaction", "hypothetical"]
+"""Where candidates are tried: on copies of the tables, on the tables in a rolled-back transaction, or in the
+planner's mind only, as hypothetical indexes of HypoPG's."""
 
 Unit = Literal["planner cost", "steps"]
 """What costs are counted in: PostgreSQL's planner's, or steps of SQLite's virtual machine."""
+
+MeasuredIn = Literal["ms", "steps"]
+"""What executions are measured in: milliseconds on PostgreSQL, steps of SQLite's virtual machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +31,14 @@ class Served:
 
     Attributes:
         sql: the statement as it was captured.
-        cost_before: without the index: as things stand, or with the indexes advised before it.
-        cost_after: with it, at most half of `cost_before`.
+        cost_before: without the index, but with the others that are advised.
+        cost_after: with it.
         plan_before: the plan without it, a node a line.
         plan_after: the plan with it.
+        calls: how often the statement ran while the workload was observed.
+        measure_before: what executing it once took without the index, in the unit of the advice's figures;
+            None where it was not executed.
+        measure_after: with the index.
     """
 
     sql: str
@@ -38,6 +46,30 @@ class Served:
     cost_after: float
     plan_before: tuple[str, ...]
     plan_after: tuple[str, ...]
+    calls: int = 1
+    measure_before: float | None = None
+    measure_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What an index gave and cost when the workload was replayed on the copy.
+
+    Attributes:
+        unit: of the measures.
+        gain: what the workload's statements took less with it, all calls together.
+        upkeep: what keeping it up took, for all rows that the workload was seen to write.
+        entry: what writing one row's entry takes; None where that could not be measured.
+        size: its bytes on the copy; None where the database does not tell.
+        sample: the part of the table's rows that the copy held.
+    """
+
+    unit: MeasuredIn
+    gain: float
+    upkeep: float
+    entry: float | None = None
+    size: int | None = None
+    sample: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +81,15 @@ class IndexAdvice:
         served: the statements it serves, one at least, the one that gains most first.
         unit: of the costs.
         verified: where it was tried.
+        figures: what executing the workload with it and without came to; None where none of the statements
+            that it serves could be executed, so that the planner alone speaks for it.
     """
 
     index: Index
     served: tuple[Served, ...]
     unit: Unit
     verified: How
+    figures: Figures | None = None
 
     @property
     def name(self) -> str:
@@ -147,16 +182,31 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
+class Declined:
+    """An index that the planner would use and that is not advised all the same.
+
+    Attributes:
+        index: the index.
+        reason: why it is not worth having, with the figures.
+    """
+
+    index: Index
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class AdviceReport:
     """What `upshift.sql.indexes.advisor.advise` found.
 
     Attributes:
         advices: the indexes; none makes another needless.
         skipped: the statements that could not be judged.
+        declined: indexes that were tried, and proved not to be worth their upkeep.
     """
 
     advices: tuple[IndexAdvice, ...]
     skipped: tuple[Skipped, ...]
+    declined: tuple[Declined, ...] = ()
 
 
 def consolidate(advices: Iterable[IndexAdvice]) -> tuple[IndexAdvice, ...]:
@@ -166,15 +216,9 @@ def consolidate(advices: Iterable[IndexAdvice]) -> tuple[IndexAdvice, ...]:
     """
     merged: dict[Index, IndexAdvice] = {}
     for advice in sorted(advices, key=lambda advice: (-len(advice.columns), advice.name)):
-        home = next((index for index in merged if _replaces(index, advice.index)), advice.index)
-        served = {each.sql: each for each in merged[home].served} if home in merged else {}
-        for each in advice.served:
-            served.setdefault(each.sql, each)
+        home = next((index for index in merged if replaces(index, advice.index)), advice.index)
+        known = merged.get(home)
+        served = {each.sql: each for each in (*(known.served if known else ()), *advice.served)}
         gaining = sorted(served.values(), key=lambda each: each.cost_after / max(each.cost_before, 1.0))
-        merged[home] = replace(advice, index=home, served=tuple(gaining))
+        merged[home] = replace(known or advice, served=tuple(gaining))
     return tuple(sorted(merged.values(), key=lambda advice: (-len(advice.served), advice.name)))
-
-
-def _replaces(wider: Index, index: Index) -> bool:
-    is_same_table = (wider.dialect, wider.target) == (index.dialect, index.target)
-    return is_same_table and covers(wider.columns, index.columns)

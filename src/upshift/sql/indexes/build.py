@@ -153,7 +153,7 @@ def _build_postgres(engine: sa.Engine, index: Index) -> Outcome:
     try:
         with exclusive_session(engine, _SETTINGS) as connection:
             table = read_postgres_table(connection, TableName(index.table, index.schema))
-            if table and table.has_index(index.columns):
+            if table and table.has_index(index):
                 return Outcome(index.name, "kept")
             state = _state(connection, index)
             if state and state.is_building:
@@ -223,7 +223,7 @@ def _build_sqlite(engine: sa.Engine, index: Index) -> Outcome:
     try:
         with connected(engine) as connection:
             table = read_sqlite_table(_driver(connection), TableName(index.table, index.schema))
-            if table and table.has_index(index.columns):
+            if table and table.has_index(index):
                 return Outcome(index.name, "kept")
             connection.exec_driver_sql(index.create_sql)
             connection.commit()

@@ -1,58 +1,50 @@
-"""Which indexes might serve a statement: read from its text, to be judged by the planner.
+"""Which indexes might serve a statement: read from its text, to be judged by the planner and by execution.
 
 A B-tree serves equalities on its leading columns and after them one range or an order
-(https://use-the-index-luke.com/sql/where-clause/the-equals-operator/concatenated-keys), so each table of a
-statement is reduced to its `_Access`: the columns it is looked up by, joined on, bounded by and ordered by.
-The candidates are combinations of these in that order. They are guesses, and generous ones:
-`upshift.sql.indexes.advisor` reports none that the planner was not seen to use.
+(https://use-the-index-luke.com/sql/where-clause/the-equals-operator/concatenated-keys), so candidates are
+combinations of what `upshift.sql.indexes.access` reads, in that order. To these come B-trees that carry all
+the columns that a statement reads; partial ones, where a condition that never changes holds for few
+rows; and GIN indexes for parts of texts, arrays and documents.
+
+They are guesses, and generous ones: `upshift.sql.indexes.advisor` reports none that was not seen to help.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from sqlglot import exp
-
-from upshift.sql.indexes.index import MAX_COLUMNS, Index, IndexColumn
-from upshift.sql.statement import table_name
+from upshift.sql.indexes.access import accesses
+from upshift.sql.indexes.index import MAX_COLUMNS, MAX_INCLUDED, Index, IndexColumn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from sqlglot.optimizer.scope import Scope
+    from collections.abc import Iterator, Mapping
 
     from upshift.sql.catalog import Table, TableName
-    from upshift.sql.indexes.index import Columns
+    from upshift.sql.indexes.access import Access, Constant
+    from upshift.sql.indexes.index import Columns, Condition
     from upshift.sql.statement import Statement
 
-MAX_CANDIDATES = 24
+MAX_CANDIDATES = 48
 """Candidates of one statement."""
 
-
-@dataclass(slots=True, eq=False)
-class _Access:
-    """How one appearance of a table in a statement is reached; a table joined to itself appears twice.
-
-    Columns are in the order in which the statement has them.
-    """
-
-    table: Table
-    schema: str | None
-    equal: list[str] = field(default_factory=list)
-    joined: list[str] = field(default_factory=list)
-    bounded: list[IndexColumn] = field(default_factory=list)
-    ordered: list[IndexColumn] = field(default_factory=list)
-    is_limited: bool = False
+_FEW = 0.4  # of the rows: an index of these alone is much smaller than one of all
+_KINDS = 50  # distinct values of a column that tells kinds of rows, and so is compared with constants
+_ROTATED = 3  # columns compared for equality of which each is tried in front
 
 
-def propose(statement: Statement, tables: Mapping[TableName, Table]) -> list[Index]:
+def propose(
+    statement: Statement,
+    tables: Mapping[TableName, Table],
+    constants: Mapping[str, Constant] | None = None,
+) -> list[Index]:
     """Return the indexes that might serve a statement and that no existing index makes needless.
 
     Args:
         statement: the statement, understood.
         tables: the tables to propose for, by the names that the statement gives them.
+        constants: placeholders that had the same value in every execution, by their names in `statement`.
 
     Example:
         >>> from upshift.sql.catalog import Table, TableName
@@ -60,187 +52,113 @@ def propose(statement: Statement, tables: Mapping[TableName, Table]) -> list[Ind
         >>> item = Table("item", "main", {"id": "id", "kind": "kind", "price": "price"}, (), rows=9_999)
         >>> statement = read_statement("SELECT * FROM item WHERE kind = ? ORDER BY price LIMIT 5", "sqlite")
         >>> for index in propose(statement, {TableName("item"): item}):
-        ...     print(*index.columns)
-        kind price
-        kind
+        ...     print(index)
+        item (kind, price)
+        item (kind)
     """
     found = (
-        Index(statement.dialect, access.table.name, columns, access.schema)
-        for access in _Reading(statement, tables).accesses()
-        for columns in _combinations(access)
-        if not access.table.has_index(columns)
+        index
+        for access in accesses(statement, tables, constants or {})
+        for index in _candidates(statement, access)
+        if not access.table.has_index(index)
     )
     return list(islice(dict.fromkeys(found), MAX_CANDIDATES))
 
 
-def _combinations(access: _Access) -> Iterator[Columns]:
+def _candidates(statement: Statement, access: Access) -> Iterator[Index]:
+    def index(columns: Columns) -> Index:
+        return Index(statement.dialect, access.table.name, columns, access.schema)
+
+    combinations = list(dict.fromkeys(_combinations(access)))
+    yield from (index(columns) for columns in combinations)
+    for key in access.contained:
+        yield replace(index((key,)), method="gin")
+    for condition in access.constant:
+        if _is_rare(condition, access.table):
+            for columns in _partial(access, condition):
+                yield replace(index(columns), where=(condition,))
+    if statement.dialect == "postgresql" and access.needed is not None:
+        for columns in combinations:
+            carried = {key.name for key in columns if not key.function}
+            include = tuple(name for name in access.needed if name not in carried)
+            is_whole = len(columns) == max(map(len, combinations))
+            if is_whole and 0 < len(include) <= MAX_INCLUDED:
+                yield replace(index(columns), include=include)
+
+
+def _combinations(access: Access) -> Iterator[Columns]:
     """Equalities, the most selective first, then the order or one range; and every leading part of these."""
-    equal = sorted(access.equal, key=access.table.values, reverse=True)
-    heads = [equal, *([column, *(name for name in equal if name != column)] for column in access.joined)]
-    for head in heads:
-        if access.table.has_key(head):
+    for head in _heads(access):
+        if access.table.has_key(key.name for key in head if not key.function):
             continue
-        tails = [[column] for column in access.bounded if column.name not in head]
-        if head or access.is_limited:
-            tails.insert(0, [column for column in access.ordered if column.name not in head])
-        for tail in [*filter(None, tails), []]:
+        for tail in _tails(access, head):
             width = min(len(head) + len(tail), MAX_COLUMNS)
             for length in range(width, 0, -1):
-                yield (*map(IndexColumn, head[:length]), *_forwards(tail[: max(length - len(head), 0)]))
+                columns = (*head[:length], *tail[: max(length - len(head), 0)])
+                if len({key.name for key in columns}) == len(columns):
+                    yield columns
+
+
+def _heads(access: Access) -> list[list[IndexColumn]]:
+    """What may lead: the equalities, each in front once for other statements to share; then the joins."""
+    equal = sorted(access.equal, key=lambda key: access.table.values(key.name), reverse=True)
+    rotated = [_first(key, equal) for key in equal[1:]] if len(equal) <= _ROTATED else []
+    joined = [_first(key, equal) for key in access.joined]
+    together = [[*access.joined, *(key for key in equal if key not in access.joined)]]
+    return [equal, *rotated, *joined, *(together if len(access.joined) > 1 else [])]
+
+
+def _first(key: IndexColumn, keys: list[IndexColumn]) -> list[IndexColumn]:
+    return [key, *(other for other in keys if other.name != key.name)]
+
+
+def _tails(access: Access, head: list[IndexColumn]) -> list[list[IndexColumn]]:
+    taken = {key.name for key in head}
+    tails = [[key] for key in access.bounded if key.name not in taken]
+    if head or access.is_limited:
+        order = [key for key in access.ordered if key.name not in taken]
+        tails.insert(0, order if head else _forwards(order))
+    return [*filter(None, tails), []]
 
 
 def _forwards(ordered: list[IndexColumn]) -> list[IndexColumn]:
     """An order that is descending throughout, as the ascending one that a backward scan reads."""
-    if all(column == IndexColumn(column.name, descending=True) for column in ordered):
-        return [IndexColumn(column.name) for column in ordered]
+    if all(key.descending and key.nulls_first is None for key in ordered):
+        return [replace(key, descending=False) for key in ordered]
     return ordered
 
 
-class _Reading:
-    """One walk over a statement that fills in how each appearance of a table is reached."""
-
-    def __init__(self, statement: Statement, tables: Mapping[TableName, Table]) -> None:
-        self._dialect = statement.dialect
-        self._tables = tables
-        self._accesses: dict[tuple[int, str], _Access] = {}
-        for scope in statement.scopes:
-            if isinstance(scope.expression, exp.Select):
-                for condition in _conditions(scope.expression):
-                    self._note_lookup(condition, scope)
-                    self._note_bound(condition, scope)
-                self._note_order(scope.expression, scope)
-
-    def accesses(self) -> Iterable[_Access]:
-        return self._accesses.values()
-
-    def _note_lookup(self, condition: exp.Expr, scope: Scope) -> None:
-        match condition:
-            case exp.EQ() | exp.NullSafeEQ():
-                self._note_equal(condition.left, condition.right, scope)
-                self._note_equal(condition.right, condition.left, scope)
-            case exp.In():
-                for column in _columns(condition.this):
-                    self._add_equal(column, scope, is_join=bool(condition.args.get("query")))
-            case exp.Is(expression=exp.Null() | exp.Boolean()) if not condition.args.get("negate"):
-                self._add_equal(condition.this, scope)
-            case exp.Column() | exp.Not(this=exp.Column()):  # a boolean column by itself
-                self._add_equal(condition if isinstance(condition, exp.Column) else condition.this, scope)
-            case exp.Or():
-                self._note_alternatives(list(condition.flatten()), scope)
-
-    def _note_bound(self, condition: exp.Expr, scope: Scope) -> None:
-        match condition:
-            case exp.GT() | exp.GTE() | exp.LT() | exp.LTE():
-                # Of a row comparison, `(a, b) > (1, 2)`, the first column bounds the scan.
-                for side in (condition.left, condition.right):
-                    for column in _columns(side)[:1]:
-                        self._add_bounded(column, scope)
-            case exp.Between():
-                self._add_bounded(condition.this, scope)
-            case exp.Like() if not condition.args.get("negate") and _has_prefix(condition.expression):
-                self._add_bounded(condition.this, scope, is_pattern=True)
-            case exp.Escape(this=exp.Like()):
-                self._note_bound(condition.this, scope)
-
-    def _note_equal(self, side: exp.Expr, other: exp.Expr, scope: Scope) -> None:
-        """A column equal to a value is looked up; one equal to another table's column is joined."""
-        others = (self._resolve(column, scope) for column in other.find_all(exp.Column))
-        facing = {found[0] for found in others if found}
-        for column in _columns(side):
-            found = self._resolve(column, scope)
-            if found and found[0] not in facing:
-                self._add_equal(column, scope, is_join=bool(facing))
-
-    def _note_alternatives(self, alternatives: list[exp.Expr], scope: Scope) -> None:
-        """`a = 1 OR a = 2` is a lookup like `a IN (1, 2)`; anything else joined by OR is left alone."""
-        columns: set[exp.Column | None] = set()
-        for alternative in alternatives:
-            is_lookup = isinstance(alternative, exp.EQ | exp.In)
-            columns.update((_columns(alternative.this) if is_lookup else []) or [None])
-        column = columns.pop() if len(columns) == 1 else None
-        if column is not None:
-            self._add_equal(column, scope)
-
-    def _note_order(self, select: exp.Select, scope: Scope) -> None:
-        """The leading columns of ORDER BY that one table gives, unless rows are grouped before."""
-        order = select.args.get("order")
-        if order is None or select.args.get("group") or select.args.get("distinct"):
-            return
-        aliases = {item.alias: item.this for item in select.expressions if isinstance(item, exp.Alias)}
-        access: _Access | None = None
-        for item in order.expressions:
-            key = item.this
-            if isinstance(key, exp.Column) and not key.table:
-                key = aliases.get(key.name, key)
-            found = self._resolve(key, scope)
-            column = self._order_column(item, found[1]) if found else None
-            if found is None or column is None or access not in {None, found[0]}:
-                return
-            access = found[0]
-            access.ordered.append(column)
-            access.is_limited = bool(select.args.get("limit"))
-
-    def _order_column(self, item: exp.Ordered, name: str) -> IndexColumn | None:
-        is_descending, nulls_first = bool(item.args.get("desc")), bool(item.args.get("nulls_first"))
-        if self._dialect == "postgresql":
-            usual = is_descending  # PostgreSQL sorts NULLs as the largest values, SQLite as the smallest
-            return IndexColumn(name, is_descending, None if nulls_first == usual else nulls_first)
-        return None if nulls_first == is_descending else IndexColumn(name, is_descending)
-
-    def _add_equal(self, column: exp.Expr, scope: Scope, *, is_join: bool = False) -> None:
-        if found := self._resolve(column, scope):
-            access, name = found
-            columns = access.joined if is_join else access.equal
-            if name not in columns:
-                columns.append(name)
-
-    def _add_bounded(self, column: exp.Expr, scope: Scope, *, is_pattern: bool = False) -> None:
-        if found := self._resolve(column, scope):
-            access, name = found
-            needs_operators = is_pattern and self._dialect == "postgresql"
-            access.bounded.append(
-                IndexColumn(name, operator_class="text_pattern_ops" if needs_operators else None)
-            )
-
-    def _resolve(self, column: exp.Expr, scope: Scope | None) -> tuple[_Access, str] | None:
-        """The appearance of a table that a column belongs to, and the column as the table spells it."""
-        if not isinstance(column, exp.Column):
-            return None
-        while scope is not None:
-            for alias, source in scope.sources.items():
-                name = table_name(source)
-                table = self._tables.get(name) if name else None
-                spelled = table.columns.get(column.name) if table else None
-                if name and table and spelled and column.table in {"", alias}:
-                    access = self._accesses.setdefault((id(scope), alias), _Access(table, name.schema))
-                    return access, spelled
-            if column.table in scope.sources:
-                return None
-            scope = scope.parent
-        return None
+def _is_rare(condition: Condition, table: Table) -> bool:
+    """Whether a condition is known to hold for few of the rows."""
+    nulls = table.nulls.get(condition.column)
+    common = table.common.get(condition.column, {})
+    match condition.test:
+        case "is null":
+            part = nulls
+        case "is not null":
+            part = None if nulls is None else 1.0 - nulls
+        case "=" if 0 < table.values(condition.column) <= _KINDS:
+            part = common.get(str(condition.value))
+        case "true" | "is true":
+            part = common.get("t")
+        case "false" | "is false":
+            part = common.get("f")
+        case _:
+            part = None
+    return part is not None and part <= _FEW
 
 
-def _conditions(select: exp.Select) -> Iterator[exp.Expr]:
-    """What WHERE and the joins demand of every row, one demand at a time."""
-    pending = [join.args.get("on") for join in reversed(select.args.get("joins") or [])]
-    where = select.args.get("where")
-    pending.append(where.this if where else None)
-    while pending:
-        condition = pending.pop()
-        if isinstance(condition, exp.And):
-            pending += [condition.right, condition.left]
-        elif isinstance(condition, exp.Paren):
-            pending.append(condition.this)
-        elif condition is not None:
-            yield condition
-
-
-def _columns(side: exp.Expr) -> list[exp.Column]:
-    """The bare columns of one side of a comparison; a row `(a, b)` has several."""
-    items = side.expressions if isinstance(side, exp.Tuple) else [side]
-    return [item for item in items if isinstance(item, exp.Column)]
-
-
-def _has_prefix(pattern: exp.Expr) -> bool:
-    """Whether a LIKE pattern can start with characters that stand for themselves."""
-    return not (isinstance(pattern, exp.Literal) and pattern.this.startswith(("%", "_")))
+def _partial(access: Access, condition: Condition) -> Iterator[Columns]:
+    """The keys of an index that holds only the rows of a condition, which its keys then need not name."""
+    rest = replace(
+        access,
+        equal=[key for key in access.equal if key.name != condition.column],
+        bounded=[key for key in access.bounded if key.name != condition.column],
+        is_limited=True,  # a short index may be read to its end, in its order
+    )
+    combinations = dict.fromkeys(_combinations(rest))
+    if combinations:
+        width = max(map(len, combinations))
+        yield from (columns for columns in combinations if len(columns) == width)
+    elif condition.test == "=":
+        yield (IndexColumn(condition.column),)

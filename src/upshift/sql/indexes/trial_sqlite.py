@@ -13,10 +13,10 @@ from __future__ import annotations
 import re
 import sqlite3
 import tempfile
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from upshift.errors import IndexAdviceError
 from upshift.sql.catalog import quoted, read_sqlite_table
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from upshift.sql.catalog import Table, TableName
-    from upshift.sql.indexes.advice import How, Unit
+    from upshift.sql.indexes.advice import How, MeasuredIn, Unit
     from upshift.sql.indexes.index import DialectName, Index
     from upshift.sql.indexes.trial import Trial
     from upshift.sql.placeholders import Sample
@@ -41,6 +41,7 @@ MAX_STEPS = 20_000_000
 """Steps after which a statement is stopped; it takes about a second and its true cost is higher."""
 
 _STEPS_AT_A_TIME = 100
+_PROBED_ROWS = 2_000
 _INDEX = re.compile(r"USING (?:COVERING )?INDEX (\S+)")
 
 
@@ -61,7 +62,8 @@ def sqlite_trial(
             if not isinstance(source, sqlite3.Connection):
                 raise IndexAdviceError("index advice on SQLite needs Python's own sqlite3 driver")
             _copy(source, path, max_copy_bytes, on_progress)
-        with closing(sqlite3.connect(path, isolation_level=None)) as copy:
+        # A statement kept from before would tell the plan of before: only those that run look at the schema.
+        with closing(sqlite3.connect(path, isolation_level=None, cached_statements=0)) as copy:
             copy.execute("PRAGMA journal_mode = MEMORY")  # nobody needs the copy after a crash
             copy.execute("PRAGMA synchronous = OFF")
             yield _SqliteTrial(copy)
@@ -87,8 +89,11 @@ class _SqliteTrial:
     dialect: DialectName = "sqlite"
     how: How = "copy"
     unit: Unit = "steps"
+    measured_in: MeasuredIn = "steps"
+    removes = True
     least_cost = 5_000.0  # a scan of a thousand rows takes about that many steps
     negligible = 1_000.0
+    least_measure = 1_000.0
 
     def __init__(self, copy: sqlite3.Connection) -> None:
         self._copy = copy
@@ -110,12 +115,56 @@ class _SqliteTrial:
 
     @contextmanager
     def built(self, index: Index) -> Iterator[None]:
-        self._copy.execute("SAVEPOINT trial")
-        try:
+        with self._forgotten():
             try:
                 self._copy.execute(index.blocking_sql)
             except sqlite3.Error as error:
                 raise IndexAdviceError(f"{index.name} cannot be built: {error}") from error
+            yield
+
+    tried = built
+
+    @contextmanager
+    def without(self, index: Index) -> Iterator[None]:
+        with self._forgotten():
+            self._copy.execute(f"DROP INDEX {quoted(index.name)}")
+            yield
+
+    def fraction(self, table: Table) -> float:
+        del table
+        return 1.0
+
+    def measure(self, sample: Sample) -> float | None:
+        with suppress(ExplainRefusedError):
+            cost: float = self.explain(sample).cost
+            return cost
+        return None
+
+    def entry_cost(self, index: Index) -> float | None:
+        """Steps: the same rows are written with the index and without, and no other index."""
+        table = quoted(index.table)
+        probe = f"CREATE TEMP TABLE upshift_probe AS SELECT * FROM {table} LIMIT {_PROBED_ROWS}"  # noqa: S608
+        copy = replace(index, table="upshift_probe", schema=None)
+        with self._forgotten():
+            self._copy.execute(probe)
+            rows: int = self._copy.execute("SELECT count(*) FROM temp.upshift_probe").fetchone()[0]
+            again = "INSERT INTO temp.upshift_probe SELECT * FROM temp.upshift_probe"
+            without_it = self._counted(again)
+            self._copy.execute(copy.blocking_sql.replace("CREATE INDEX ", "CREATE INDEX temp.", 1))
+            with_it = self._counted(again)
+        return max(with_it - 2 * without_it, 0.0) / max(2 * rows, 1)
+
+    def size(self, index: Index) -> int | None:
+        with suppress(sqlite3.Error):  # a library that was built without the virtual table dbstat
+            query = "SELECT sum(pgsize) FROM dbstat WHERE name = ?"
+            size: int | None = self._copy.execute(query, (index.name,)).fetchone()[0]
+            return size
+        return None
+
+    @contextmanager
+    def _forgotten(self) -> Iterator[None]:
+        self._copy.execute("SAVEPOINT trial")
+        try:
             yield
         finally:
             self._copy.execute("ROLLBACK TO trial")
@@ -138,6 +187,13 @@ class _SqliteTrial:
         return Plan(cost, lines[:MAX_LINES], frozenset(_INDEX.findall("\n".join(lines))))
 
     def _steps(self, sample: Sample) -> float:
+        self._copy.execute("PRAGMA query_only = ON")
+        try:
+            return self._counted(sample.sql, sample.parameters or ())
+        finally:
+            self._copy.execute("PRAGMA query_only = OFF")
+
+    def _counted(self, sql: str, parameters: Any = ()) -> float:  # noqa: ANN401 - what sqlite3 takes
         count = 0
 
         def step() -> bool:
@@ -145,17 +201,15 @@ class _SqliteTrial:
             count += _STEPS_AT_A_TIME
             return count >= MAX_STEPS
 
-        self._copy.execute("PRAGMA query_only = ON")
         self._copy.set_progress_handler(step, _STEPS_AT_A_TIME)
         try:
-            for _ in self._copy.execute(sample.sql, sample.parameters or ()):
+            for _ in self._copy.execute(sql, parameters):
                 pass
         except sqlite3.OperationalError:
             if count < MAX_STEPS:
                 raise
         finally:
             self._copy.set_progress_handler(None, 0)
-            self._copy.execute("PRAGMA query_only = OFF")
         return float(max(count, _STEPS_AT_A_TIME))
 
 
