@@ -26,6 +26,9 @@ MAX_ORIGINS = 3
 MAX_STATEMENT = 220
 """Characters of a statement that are shown."""
 
+LEAST_WIDTH = 20
+"""Cells that a line has at least; a narrower terminal breaks the lines itself."""
+
 BOLD = Style(bold=True)
 DIM = Style(dim=True)
 BAD = Style(color="red")
@@ -81,9 +84,13 @@ def show_comparison(comparison: Comparison, notes: Iterable[str], console: Conso
 
 
 def show(lines: Iterable[Line], console: Console) -> None:
-    """Print lines, each broken where the terminal ends."""
+    """Print lines; one that is too long goes on in the next line, as far in as it began."""
     for text, style in lines:
-        console.print(Text(text, style or ""), overflow="fold", highlight=False)
+        indent = _INDENT if text.startswith(_INDENT) and not text.startswith(_INDENT * 2) else ""
+        width = max(console.width - len(indent), LEAST_WIDTH)
+        for part in Text(text.removeprefix(indent)).wrap(console, width, overflow="fold"):
+            line = Text(f"{indent}{part.plain.rstrip()}", style or "")
+            console.print(line, highlight=False, soft_wrap=True)
 
 
 def statement_lines(

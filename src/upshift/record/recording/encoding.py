@@ -51,7 +51,7 @@ class Encoder:
     def __init__(self, root: str, *, keep_parameters: bool) -> None:
         self._root = root.rstrip(os.sep) + os.sep if root else ""
         self._keep_parameters = keep_parameters
-        self._encoder = msgspec.json.Encoder()
+        self._encoder = msgspec.json.Encoder(enc_hook=str)  # texts of SQLAlchemy's own kind
         self._frame = _no_record()
         self._is_new = True
         self.forget()
@@ -67,7 +67,14 @@ class Encoder:
         self._is_new = True
 
     def encode(self, record: Record) -> bytes:
-        """Return the line of a closed record, with its newline."""
+        """Return the line of a closed record, with its newline; after a fault everything is defined anew."""
+        try:
+            return self._encode(record)
+        except Exception:
+            self.forget()
+            raise
+
+    def _encode(self, record: Record) -> bytes:
         taken = max(len(self._texts), len(self._sites), len(self._classes), len(self._aliases))
         if taken > ROOM or self._characters > MAX_CHARACTERS:
             self.forget()
@@ -82,7 +89,8 @@ class Encoder:
         try:
             return self._encoder.encode(frame) + b"\n"
         except UnicodeEncodeError:
-            return self._encoder.encode(_encodable(msgspec.to_builtins(frame, str_keys=True))) + b"\n"
+            plain = msgspec.to_builtins(frame, str_keys=True, enc_hook=str)
+            return self._encoder.encode(_encodable(plain)) + b"\n"
 
     def _statement(self, statement: Statement) -> StatementFrame:
         frame = StatementFrame(
@@ -167,7 +175,7 @@ class Encoder:
             base = getattr(mapper, "inherits", None)
             number = None if base is None else self._class(base)
             known = self._classes[id(class_)] = (len(self._classes), class_)
-            key = tuple((column.table.name, column.name) for column in mapper.primary_key)
+            key = tuple((str(column.table.name), str(column.name)) for column in mapper.primary_key)
             self._frame.classes[known[0]] = Class(class_.__name__, number, key)
         return known[0]
 
