@@ -6,7 +6,7 @@ import os
 import socket
 import sqlite3
 from contextlib import contextmanager, suppress
-from threading import Timer
+from threading import Event, Timer
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -44,20 +44,38 @@ def aside_engine(engine: sa.Engine) -> sa.Engine:
 
 
 @contextmanager
-def deadline(connection: sa.Connection, seconds: float) -> Iterator[None]:
-    """End whatever a connection waits for when a `with` block takes longer.
+def deadline(engine: sa.Engine, seconds: float) -> Iterator[None]:
+    """End whatever connections of an engine wait for when a `with` block takes longer.
 
-    A server that hangs answers no timeout of its own. So the socket is shut from this side, whereupon the
-    driver finds its connection broken.
+    A server that hangs answers no timeout of its own. So the sockets are shut from this side, whereupon the
+    driver finds its connection broken; also while the connection is still being prepared for use.
+
+    Args:
+        engine: one that nobody else uses.
+        seconds: how long the block may take.
     """
-    driver = connection.connection.driver_connection
-    timer = Timer(seconds, _end, [driver])
+    drivers: list[Any] = []
+    is_over = Event()
+
+    def know(driver: Any, _record: object) -> None:  # noqa: ANN401 - any driver's
+        drivers.append(driver)
+        if is_over.is_set():
+            _end(driver)
+
+    def expire() -> None:
+        is_over.set()
+        for driver in drivers:
+            _end(driver)
+
+    timer = Timer(seconds, expire)
     timer.daemon = True
     timer.start()
+    sa.event.listen(engine, "connect", know, insert=True)
     try:
         yield
     finally:
         timer.cancel()
+        sa.event.remove(engine, "connect", know)
 
 
 def _end(driver: Any) -> None:  # noqa: ANN401 - any driver's

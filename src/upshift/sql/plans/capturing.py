@@ -260,7 +260,7 @@ class PlanCapture:
         engine = self._aside(dialect)
         if engine is None:
             return None
-        with engine.connect() as connection, deadline(connection, DEADLINE_SECONDS):
+        with deadline(engine, DEADLINE_SECONDS), engine.connect() as connection:
             return explain_statement(
                 connection,
                 sample,
