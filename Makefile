@@ -10,7 +10,7 @@ WORKERS ?= 2
 
 # The tests of what leans on SQLAlchemy's private parts.
 SQLALCHEMY_TESTS := $(addprefix tests/contract/test_,sqlalchemy_contract.py pool_contract.py) \
-	$(addprefix tests/unit/sql/,capture loading pool test_wrapping.py)
+	$(addprefix tests/unit/sql/,capture fetch_plans loading pool test_wrapping.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench contract prometheus clean

@@ -30,7 +30,16 @@ from upshift.record import (
 from upshift.record.recording import Dialect, Recordings, RecordingWriter
 from upshift.record.recording.writing import MAX_BYTES, RECORDS_PER_SECOND
 from upshift.settings import Settings, misspelt_variables
-from upshift.sql import Batching, Capture, Comments, PlanCapture, Pools, StatementTable, Transactions
+from upshift.sql import (
+    Batching,
+    Capture,
+    Comments,
+    FetchPlans,
+    PlanCapture,
+    Pools,
+    StatementTable,
+    Transactions,
+)
 from upshift.sql.analysis.queries import Queries
 from upshift.telemetry import (
     ClientHooks,
@@ -70,7 +79,7 @@ if TYPE_CHECKING:
     from upshift.diagnose import Finding
     from upshift.record import PoolState, Socket
     from upshift.settings import Arguments
-    from upshift.sql import Difference
+    from upshift.sql import Difference, FetchPlan
 
 logger = logging.getLogger("upshift")
 
@@ -211,6 +220,11 @@ class Upshift:
         self._batching: Batching | None = None
         if settings.sql.batching or settings.sql.batching_shadow:
             self._batching = Batching(sync_engines, call_sites, shadow=settings.sql.batching_shadow)
+        self._fetch_plans = (
+            FetchPlans(sync_engines, call_sites, self._current, self._templates.of)
+            if settings.sql.fetch_plans == "learn"
+            else None
+        )
         if settings.telemetry.metrics:
             count_faults(self.metrics, self._faults())
             count_dropped(self.metrics, self._dropped())
@@ -302,6 +316,11 @@ class Upshift:
         shadow = self._batching.shadow if self._batching else None
         return tuple(shadow.differences) if shadow else ()
 
+    @property
+    def fetch_plans(self) -> tuple[FetchPlan, ...]:
+        """What was learned to be fetched with the objects of statements, by route and line."""
+        return self._fetch_plans.learned() if self._fetch_plans else ()
+
     def close(self) -> None:
         """Take everything out of the application and its engines. Calling it twice does nothing more."""
         self._attachment.detach()
@@ -312,6 +331,8 @@ class Upshift:
         self._pools.close()
         if self._batching is not None:
             self._batching.close()
+        if self._fetch_plans is not None:
+            self._fetch_plans.close()
         self._write_what_is_left()
         self._recordings.close()
         if self._spans is not None:
@@ -449,6 +470,7 @@ class Upshift:
             "comments": lambda: self._comments.faults,
             "plans": lambda: self._plans.faults if self._plans else 0,
             "batching": lambda: self._batching.faults if self._batching else 0,
+            "fetch_plans": lambda: self._fetch_plans.faults if self._fetch_plans else 0,
             "batching_differences": lambda: shadow.different if shadow else 0,
             "shared_metrics": lambda: self._shared.totals.faults if self._shared.totals else 0,
             "logs": lambda: self.logs.faults,

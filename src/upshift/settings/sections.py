@@ -13,6 +13,7 @@ Environment = Literal["development", "production"]
 LogFormat = Literal["off", "json", "ecs", "console"]
 ServerTiming = Literal["off", "asked", "always"]
 ExplainSlow = Literal["off", "plan", "analyze"]
+FetchPlanning = Literal["off", "learn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class SqlSettings:
     Attributes:
         batching: answer lazy loads by cohort.
         batching_shadow: load lazily as well, give the application that, and tell where batching differs.
+        fetch_plans: `learn` which relationships are read of a statement's objects, and fetch them with it the
+            next time; or `off`.
         keep_parameters: keep the parameters of statements in memory. They may hold personal data.
         slow_statement_seconds: what counts as slow; None takes `SLOW_STATEMENT_SECONDS` by environment.
         sql_comments: end each statement with a comment that names its route, request id and trace
@@ -55,6 +58,7 @@ class SqlSettings:
 
     batching: bool = False
     batching_shadow: bool = False
+    fetch_plans: FetchPlanning = "off"
     keep_parameters: bool = False
     slow_statement_seconds: Seconds | None = None
     sql_comments: bool = False
@@ -210,6 +214,7 @@ class Arguments(TypedDict, total=False):
     slow_request_seconds: float | None
     batching: bool
     batching_shadow: bool
+    fetch_plans: FetchPlanning
     keep_parameters: bool
     slow_statement_seconds: float | None
     sql_comments: bool

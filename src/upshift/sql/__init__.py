@@ -12,6 +12,8 @@ from upshift.sql.capture.capture import Capture
 from upshift.sql.capture.comments import Comments
 from upshift.sql.capture.transactions import Transactions
 from upshift.sql.engines import engine_for, sync_engine_for
+from upshift.sql.fetch_plans.fetch_plans import FetchPlans, LateFetchPlansWarning
+from upshift.sql.fetch_plans.learned import FetchPlan, LearnedLoad
 from upshift.sql.indexes.advice import AdviceReport, IndexAdvice, consolidate
 from upshift.sql.indexes.build import apply_indexes, undo_indexes
 from upshift.sql.indexes.index import Index, index_from_dict
@@ -36,9 +38,13 @@ __all__ = [
     "Digest",
     "Digests",
     "Explanation",
+    "FetchPlan",
+    "FetchPlans",
     "Index",
     "IndexAdvice",
     "LateBatchingWarning",
+    "LateFetchPlansWarning",
+    "LearnedLoad",
     "PlanCapture",
     "PlanNode",
     "PlanRegression",

@@ -57,6 +57,7 @@ import logging
 import sys
 import warnings
 from itertools import chain
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -69,6 +70,7 @@ from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.util.concurrency import in_greenlet
 
 from upshift.record import CallSites
+from upshift.record.model import NO_ROUTE
 from upshift.sql.fetch_plans.fetching import Fetch
 from upshift.sql.fetch_plans.learned import learned_plans
 from upshift.sql.fetch_plans.plan import Place, Plans, Tally
@@ -81,11 +83,13 @@ from upshift.sql.origin import origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextvars import ContextVar
 
     from sqlalchemy.engine import Dialect, Engine, Result
     from sqlalchemy.orm import ORMExecuteState
     from sqlalchemy.orm.state import InstanceState
 
+    from upshift.record import Record
     from upshift.sql.fetch_plans.learned import FetchPlan
     from upshift.sql.fetch_plans.plan import Plan
 
@@ -126,11 +130,15 @@ class _Learning:
         runs: what its executions brought.
         waiting: the values that wait in its objects.
         dialects: by mapper, the dialect of its engine if that is served, else None.
+        record: the request that it was last seen in.
+        operation: that request's method and route.
     """
 
-    __slots__ = ("dialects", "runs", "waiting")
+    __slots__ = ("dialects", "operation", "record", "runs", "waiting")
 
     def __init__(self) -> None:
+        self.record: Record | None = None
+        self.operation = NO_REQUEST
         self.runs = Runs()
         self.waiting: WeakSet[Waiting] = WeakSet()
         self.dialects: dict[Any, Any] = {}
@@ -147,7 +155,8 @@ class FetchPlans:
     Args:
         engines: the (sync) engines whose sessions it serves.
         call_sites: tells the application's frames from libraries'.
-        operation: names the request that is open; None where there is none.
+        current: where the record of the running request is found; nowhere where there are none.
+        route_of: tells the route of a record.
 
     Attributes:
         faults: executions that could not be learned from or fetched for because of a fault in Upshift; they
@@ -167,11 +176,13 @@ class FetchPlans:
         self,
         engines: Iterable[Engine],
         call_sites: CallSites | None = None,
-        operation: Callable[[], str | None] = lambda: None,
+        current: ContextVar[Record | None] | None = None,
+        route_of: Callable[[Record], str | None] = attrgetter("route"),
     ) -> None:
         self._served = frozenset(engine.dialect for engine in engines)
         self._call_sites = call_sites or CallSites()
-        self._operation = operation
+        self._current = current
+        self._route_of = route_of
         self._plans = Plans()
         self._sessions: WeakKeyDictionary[Session, _Learning] = WeakKeyDictionary()
         self._listeners: tuple[tuple[type, str, Callable[..., Any]], ...] = (
@@ -257,10 +268,19 @@ class FetchPlans:
                     len(getattr(statement, "_setup_joins", ())),
                     len(statement._with_options),
                 )
-                place = Place(self._operation() or NO_REQUEST, site, mapper, shape)
+                place = Place(self._operation(learning), site, mapper, shape)
                 learning.runs.begin(Run(Execution(place)))
                 return self._plans.get(place), learning
         return None, None
+
+    def _operation(self, learning: _Learning) -> str:
+        record = self._current.get() if self._current is not None else None
+        if record is None:
+            return NO_REQUEST
+        if record is not learning.record:  # most sessions serve one request
+            learning.record = record
+            learning.operation = f"{record.method} {self._route_of(record) or NO_ROUTE}"
+        return learning.operation
 
     def _related(
         self,
