@@ -13,7 +13,15 @@ if TYPE_CHECKING:
 MAX_SAMPLES = 1_000
 """Positions of the primary that are remembered."""
 
-_PRIMARY = "SELECT pg_current_wal_insert_lsn()::text, pg_walfile_name(pg_current_wal_insert_lsn())"
+_PRIMARY = """
+SELECT pg_current_wal_insert_lsn()::text,
+       pg_walfile_name(pg_current_wal_insert_lsn()),
+       current_setting('wal_block_size')::int,
+       pg_size_bytes(current_setting('wal_segment_size'))
+"""
+
+_PAGE_HEADER, _SEGMENT_HEADER = 24, 40
+"""Bytes at the start of a page of the log, and of the first page of a segment: `xlog_internal.h`."""
 
 # The timeline that replay is on is told nowhere, so these are lower bounds of it: that of the last restart
 # point, that which a restart would have to reach, and what is received where all of that has been replayed
@@ -58,8 +66,23 @@ def ask_primary(connection: Connection) -> Position:
     Raises:
         sqlalchemy.exc.DBAPIError: it did not answer, or is no primary (any more).
     """
-    lsn, file = connection.exec_driver_sql(_PRIMARY).one()
-    return Position.parse(int(file[:8], 16), lsn)
+    lsn, file, block, segment = connection.exec_driver_sql(_PRIMARY).one()
+    end = Position.parse(int(file[:8], 16), lsn)
+    return end._replace(lsn=_without_header(end.lsn, block, segment))
+
+
+def _without_header(lsn: int, block: int, segment: int) -> int:
+    """Return the end of the last record, where the log goes on behind the header of a new page.
+
+    That is so after each switch to a new segment, as a backup or `archive_timeout` cause it. A replica
+    replays up to the end of the record, so it would seem to lag until something is written.
+
+    Example:
+        >>> [hex(_without_header(lsn, 8192, 1 << 24)) for lsn in (0x5000028, 0x5002018, 0x5002028, 0x5000060)]
+        ['0x5000000', '0x5002000', '0x5002028', '0x5000060']
+    """
+    header = _SEGMENT_HEADER if lsn % segment < block else _PAGE_HEADER
+    return lsn - header if lsn % block == header else lsn
 
 
 def ask_replica(connection: Connection) -> Answer:

@@ -11,7 +11,7 @@ import random
 import threading
 from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 from sqlalchemy.util import greenlet_spawn
@@ -78,11 +78,11 @@ class Prober:
     def _run(self) -> None:
         if self._engine.dialect.is_async:
             with asyncio.Runner() as runner:
-                self._loop(lambda function: runner.run(greenlet_spawn(function)))
+                self._loop(lambda function: runner.run(_in_loop(function)))
         else:
             self._loop(lambda function: function())
 
-    def _loop(self, call: Callable[[Callable[[], Any]], Any]) -> None:
+    def _loop(self, call: Callable[[Callable[[], None]], None]) -> None:
         while not self._is_stopped:
             self._woken.clear()
             self._asked = started = monotonic()
@@ -101,7 +101,7 @@ class Prober:
             if self._woken.is_set() and not self._is_stopped:
                 threading.Event().wait(LEAST_SECONDS)
         with suppress(Exception):
-            call(self._drop)
+            call(self._close)
 
     def _pause(self, took: float) -> float:
         if not self._failures:
@@ -121,3 +121,13 @@ class Prober:
         if connection is not None:
             connection.invalidate()
             connection.close()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._engine.dispose()
+
+
+async def _in_loop(function: Callable[[], object]) -> None:
+    await greenlet_spawn(function)
+    await asyncio.sleep(0)  # a connection that was given up leaves its loop in the next round

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 
-from upshift.errors import UpshiftError
+from upshift.errors import DatabaseUnavailableError
+from upshift.record.replica import ReplicaState
 from upshift.sql.replicas.latency import Latency
 from upshift.sql.replicas.sockets import Sockets
 from upshift.sql.wrapping import unwrap, wrap
@@ -29,34 +30,6 @@ CONNECT_SECONDS = 2
 
 _CONNECT_TIMEOUTS = {"psycopg": "connect_timeout", "psycopg2": "connect_timeout", "asyncpg": "timeout"}
 _ASSUMED_SECONDS = 0.001
-
-
-class ReplicaHangsError(UpshiftError):
-    """A replica does not answer, so no new connection to it is tried."""
-
-
-class ReplicaState(NamedTuple):
-    """What is known of a replica.
-
-    Attributes:
-        name: its host and port, or its pool's name.
-        is_fit: whether it is read from.
-        reason: why it is not; "" where it is.
-        lag_seconds: by how much it is behind the primary at most; None where that is not known.
-        position: how far it has come, when it was asked last.
-        latency_seconds: what a statement takes lately, with a bias to the worst.
-        open_transactions: those of this process that read from it now.
-        failures: how often it has been put out.
-    """
-
-    name: str
-    is_fit: bool
-    reason: str
-    lag_seconds: float | None
-    position: Position | None
-    latency_seconds: float
-    open_transactions: int
-    failures: int
 
 
 class Replica:
@@ -167,7 +140,7 @@ class Replica:
 
     def _connecting(self, dialect: Dialect, _entry: object, _arguments: Any, options: dict[str, Any]) -> None:  # noqa: ANN401 - SQLAlchemy's signature
         if self.is_hanging and threading.current_thread() is not self.may_always_connect:
-            raise ReplicaHangsError(f"replica {self.name} does not answer, so connecting is not tried")
+            raise DatabaseUnavailableError(f"replica {self.name} does not answer, so connecting is not tried")
         if (name := _CONNECT_TIMEOUTS.get(dialect.driver)) is not None:
             options.setdefault(name, CONNECT_SECONDS)
 

@@ -22,7 +22,7 @@ from upshift.record.fork import after_fork
 from upshift.sql.replicas.probe import History, ask_functions, ask_identity, ask_primary, ask_replica
 from upshift.sql.replicas.prober import Prober
 from upshift.sql.replicas.reading import Reading
-from upshift.sql.replicas.replica import Replica, ReplicaState
+from upshift.sql.replicas.replica import Replica
 from upshift.sql.replicas.session import RoutingSession, routing_session
 from upshift.sql.replicas.visit import Visit
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from upshift.record.replica import ReplicaState
     from upshift.sql.replicas.position import Position
 
 logger = logging.getLogger("upshift.sql")
@@ -111,6 +112,11 @@ class Replicas:
             self.engine.get_execution_options().get("isolation_level") or dialect._on_connect_isolation_level
         )
         return chosen or getattr(dialect, "default_isolation_level", None)
+
+    @property
+    def catch_up_seconds(self) -> float:
+        """After so long, every replica that is read from has what the primary has committed now."""
+        return self.longest_lag_seconds + self._probe_seconds + self._timeout_seconds
 
     @property
     def engines(self) -> tuple[Engine, ...]:

@@ -44,8 +44,7 @@ The races
     are before all of the new one (`upshift.sql.replicas.position`), so nobody waits for what was lost.
 
     *The position is read after the commit.* It is that of the end of the log at a later moment, so never too
-    low. If the log ended exactly at the end of a page, it is some bytes further than any replica replays,
-    until something else is written; reads go to the primary for that long.
+    low, and where the log ends at the end of a page, it is that of the last record.
 
     *Clocks.* Lag is measured on the monotonic clock of this process. Only the end of a token's validity
     compares wall clocks of two machines; it has to be longer than the greatest lag by what those may differ.
@@ -308,6 +307,6 @@ def _after_end(session: RoutingSession, transaction: SessionTransaction) -> None
     if route.is_writing:
         replicas = session.replicas
         is_committed = route.is_committed or replicas.isolation_level == "AUTOCOMMIT"
-        route.visit.end_writing(replicas.longest_lag_seconds if is_committed else None)
+        route.visit.end_writing(replicas.catch_up_seconds if is_committed else None)
     if route.visit is session._own_visit:
         route.visit.forget()  # outside of visits each transaction may read from another replica

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.util import greenlet_spawn
 
 from upshift.sql.replicas.replicas import Replicas
 from upshift.testing.servers import PostgresServer, postgres, postgres_replica
@@ -74,6 +75,12 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
 def all_fit(replicas: Replicas) -> bool:
     replicas._watch()
     return all(state.is_fit for state in replicas.states())
+
+
+async def dispose(replicas: Replicas) -> None:
+    """Close the connections of async engines, in their loop."""
+    for engine in replicas.engines:
+        await greenlet_spawn(engine.dispose)
 
 
 @pytest.fixture(scope="session")
