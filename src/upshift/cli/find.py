@@ -21,6 +21,7 @@ from upshift.diagnose import Driving, Report, Severity, diagnose, lifespan, surv
 from upshift.diagnose.formats import FORMATS
 from upshift.errors import UpshiftError
 from upshift.settings import RecordSettings, Settings
+from upshift.sql.plans.explaining import explain_statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from upshift.diagnose import Observation
     from upshift.diagnose.survey import Survey
     from upshift.diagnose.values import Scalar
+    from upshift.sql import StatementPlans
 
 MAX_RECORDS = 10_000
 """Requests kept for the rules."""
@@ -107,7 +109,8 @@ def find(
             try_on_database=try_on_database,
             on_progress=progress.show,
         )
-    findings = diagnose(replace(observation, advice=advice))
+        plans = _plans(observation, progress.show)
+    findings = diagnose(replace(observation, advice=advice, plans=plans))
     report = Report(
         findings=findings,
         routes=driven.routes,
@@ -122,6 +125,16 @@ def find(
     if not driven.routes:
         told = "none answered as it should" if driven.requests or driven.skipped else _NO_ROUTES
         raise UpshiftError(f"{target} was not judged: {told}")
+
+
+def _plans(observation: Observation, on_progress: Callable[[str], None]) -> tuple[StatementPlans, ...]:
+    chosen = observation.settings.sql.explain_slow
+    if chosen == "off":
+        return ()
+    analyze = chosen == "analyze"
+    return explain_statements(
+        observation.statements, find_engines(), analyze=analyze, on_progress=on_progress
+    )
 
 
 def _settings(target: str) -> Settings:

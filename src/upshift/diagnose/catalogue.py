@@ -82,6 +82,30 @@ CATALOGUE: Mapping[str, Entry] = {
             "and the statement's cost fell at least by half.",
         ),
         Entry(
+            "UP207",
+            Severity.WARNING,
+            "Implicit cast",
+            "The planner casts an indexed column to another type before it compares it, since the value it "
+            "is compared with is of that type. The index holds the column's own values, so it cannot answer "
+            "the condition, and every row is read and cast.",
+        ),
+        Entry(
+            "UP208",
+            Severity.WARNING,
+            "Stale planner statistics",
+            "The planner expects ten times more or ten times fewer rows of a table than there are. It "
+            "chooses indexes, joins and their order by these numbers, so a plan that would be right for its estimate "
+            "is slow for the data.",
+        ),
+        Entry(
+            "UP209",
+            Severity.WARNING,
+            "Plan regression",
+            "The database answers a statement by another plan than before, and the new one costs or takes at "
+            "least twice as much. Nothing in the application changed for that: an index may be gone, "
+            "statistics may be stale, or a setting changed.",
+        ),
+        Entry(
             "UP301",
             Severity.WARNING,
             "Large uncompressed response",

@@ -21,7 +21,8 @@ How to add cases for a rule:
 2. Write cases: `corpus.work(engine, work)` runs `work(session)` in one request, a plain function in a thread
    with a `Session`, a coroutine with an `AsyncSession` (`corpus.async_sqlite`, `corpus.async_postgres`).
    `corpus.app(app, "/path", …, engine=engine)` asks an application of your own. Both take settings
-   (`repeated_statements=2`), and `advise=True` seeks indexes. What is found of no line (`site=None`) is named
+   (`repeated_statements=2`), and `advise=True` seeks indexes. `complete` adds to the observation what is not
+   observed in requests, such as plans. What is found of no line (`site=None`) is named
    by `anywhere={"UP211"}`, as no comment can.
 3. For each way to be right about a problem there is a near miss: the same code below the threshold, the fixed
    code, the code that only looks alike. Timings decide nothing: a wait that must be found is a sleep longer
@@ -49,7 +50,7 @@ from starlette.routing import Route
 
 from upshift import Upshift
 from upshift.cli.advice import advise_on
-from upshift.diagnose import Finding, diagnose, get
+from upshift.diagnose import Finding, Observation, diagnose, get
 from upshift.record import CallSite
 
 COMMENT = re.compile(r"#[^#\"']*\bUP\d{3}\b[^\"']*$")
@@ -100,6 +101,7 @@ class Corpus:
         engine: AnyEngine,
         advise: bool = False,
         anywhere: Collection[str] = (),
+        complete: Callable[[Observation], Observation] = lambda observation: observation,
         **settings: Any,
     ) -> tuple[Finding, ...]:
         """Judge an application by its answers to some paths."""
@@ -115,7 +117,7 @@ class Corpus:
             sync_engine = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
             advice, _ = advise_on(observation.statements, [sync_engine])
             observation = replace(observation, advice=advice)
-        findings = diagnose(observation)
+        findings = diagnose(complete(observation))
         told = "\n".join(f"{each.code} {each.site} {each.title}" for each in findings)
         assert self._places(findings) == self._expected() | {(code, None) for code in anywhere}, told
         return findings
