@@ -24,7 +24,7 @@ The invariant
 
     1. **Options.** `with_loader_criteria`, `defer` and nested options reach the fetch through the options
        that the objects were loaded with, as they reach a lazy load. An object whose attribute has a loader of
-       its own (`raiseload`, `lazyload`, `noload`) or is loaded already is left alone. A query may be aliased,
+       its own (`raiseload`, `noload`) or is loaded already is left alone. A query may be aliased,
        polymorphic or limited, lock its rows or populate existing objects: what is fetched depends on the
        objects only.
     2. **Writes.** A flush, DML, commit or rollback of the session throws waiting values away. A modified,
@@ -36,8 +36,9 @@ The invariant
     asynchronous session. It gets what the eager option would have given.
 
     What remains is what eager loading has too: another transaction's commit between statement and read is not
-    seen. And if the fetch itself fails in the database, the statement fails, as it would with the option;
-    that part of the plan is given up then.
+    seen, and objects that a fetch brings again have their deferred columns filled. And if the fetch itself
+    fails in the database, the statement fails, as it would with the option; that part of the plan is given up
+    then.
 
 What is learned
     By route, line, class and shape of the statement (`upshift.sql.fetch_plans.plan`): the paths of
@@ -189,8 +190,8 @@ class FetchPlans:
             (Session, "do_orm_execute", self._on_execute),
             (Session, "before_flush", self._on_write),
             (Session, "after_transaction_end", self._on_write),
-            (Mapper, "expire", _on_expire),
-            (Mapper, "pickle", _on_pickle),
+            (Mapper, "expire", self._on_expire),
+            (Mapper, "pickle", self._on_pickle),
         )
         self.faults = 0
         self.active = _is_possible()
@@ -218,6 +219,20 @@ class FetchPlans:
         learning = self._sessions.get(session)
         if learning is not None:
             learning.write()
+
+    def _on_expire(self, state: InstanceState[Any], attributes: Iterable[str] | None) -> None:
+        if attributes is not None:  # else SQLAlchemy has removed all loaders itself
+            for name in attributes:
+                waiting = waiting_in(state, name)
+                if waiting is not None:
+                    waiting.discard(state)
+
+    def _on_pickle(self, state: InstanceState[Any], pickled: dict[str, Any]) -> None:
+        loaders = pickled.get("callables")
+        if loaders:
+            pickled["callables"] = {
+                key: loader for key, loader in loaders.items() if waiting_in(state, key) is None
+            }
 
     def _on_execute(self, execution: ORMExecuteState) -> Result[Any] | None:
         if not execution.is_select:
@@ -321,14 +336,16 @@ class FetchPlans:
         if node is None:
             return
         if not is_possible:
-            for length in range(1, len(run.path)):
-                above = plan.node(run.path[:length])
-                if above is not None:
-                    above.is_worthy = True
             node.fail()
-            plan.settle()
-        elif tally.teach(node):
-            plan.settle()
+        elif not tally.teach(node):
+            return
+        for length in range(1, len(run.path)):
+            way = run.path[:length]
+            above = plan.node(way)
+            # What was not loaded lazily is loaded eagerly already, or there is no other way to what failed.
+            if above is not None and (not is_possible or way not in tallies):
+                above.is_worthy = True
+        plan.settle()
 
     def _fetch_with(
         self,
@@ -409,19 +426,3 @@ def _objects(rows: Sequence[Any], root: Mapper[Any], *, are_objects: bool) -> di
     """Return the states of the objects that the rows bring of the statement's first entity."""
     every = rows if are_objects else chain.from_iterable(rows)
     return {instance_state(one): None for one in every if isinstance(one, root.class_)}
-
-
-def _on_expire(state: InstanceState[Any], attributes: Iterable[str] | None) -> None:
-    if attributes is not None:  # else SQLAlchemy has removed all loaders itself
-        for name in attributes:
-            waiting = waiting_in(state, name)
-            if waiting is not None:
-                waiting.discard(state)
-
-
-def _on_pickle(state: InstanceState[Any], pickled: dict[str, Any]) -> None:
-    loaders = pickled.get("callables")
-    if loaders:
-        pickled["callables"] = {
-            key: loader for key, loader in loaders.items() if waiting_in(state, key) is None
-        }
