@@ -41,6 +41,9 @@ from upshift.sql import (
     Transactions,
 )
 from upshift.sql.analysis.queries import Queries
+from upshift.sql.pool.care import PoolCare
+from upshift.sql.pool.leaks import Leaks
+from upshift.sql.pool.live import encode_pools
 from upshift.telemetry import (
     ClientHooks,
     DatabaseMetrics,
@@ -67,6 +70,7 @@ from upshift.telemetry import (
 )
 from upshift.telemetry.claims import after_application
 from upshift.telemetry.local import LocalEndpoint
+from upshift.telemetry.metrics.pools import PoolMetrics
 from upshift.traffic import Compression
 
 if TYPE_CHECKING:
@@ -80,6 +84,7 @@ if TYPE_CHECKING:
     from upshift.record import PoolState, Socket
     from upshift.settings import Arguments
     from upshift.sql import Difference, FetchPlan
+    from upshift.sql.pool.live import PoolView
 
 logger = logging.getLogger("upshift")
 
@@ -203,7 +208,7 @@ class Upshift:
 
         caller = sys._getframe(1).f_globals.get("__name__", "")
         call_sites = CallSites({*settings.record.packages, caller.partition(".")[0]} - {"", "upshift"})
-        self._pools = Pools(sync_engines, self._current, self._database)
+        self._observe_pools(sync_engines, call_sites)
         self._transactions = Transactions(
             sync_engines, self._pools.checkouts, self._database.transaction_ended, call_sites
         )
@@ -229,6 +234,25 @@ class Upshift:
             count_faults(self.metrics, self._faults())
             count_dropped(self.metrics, self._dropped())
         self._attachment = Attachment(app, self._around, self._begin)
+
+    def _observe_pools(self, engines: tuple[Engine, ...], call_sites: CallSites) -> None:
+        settings = self.settings.pool
+        # Before the pools are observed: what it keeps from use has been given back, as they see it.
+        self._pool_care = PoolCare(engines, settings, self._population)
+        self._pools = Pools(
+            engines,
+            self._current,
+            self._database,
+            call_sites=call_sites,
+            leaks=Leaks(settings.pool_leak_seconds, self._templates.of),
+            route_of=self._templates.of,
+            parked=self._pool_care.parked,
+        )
+        self._pools_endpoint = LocalEndpoint(lambda _: encode_pools(self.pools()))
+        if self._pool_care.warms:
+            self.lifespan.add("upshift-pools", self._pool_care.warm)
+        if self.settings.telemetry.metrics:
+            PoolMetrics(self.metrics, self._pool_care.tallies, self._pools.leaks)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the application, observed."""
@@ -259,8 +283,24 @@ class Upshift:
             records=self._keeper.records(),
             statements=self._statements.rows(),
             plans=self._plans.statements() if self._plans else (),
+            leaks=self._pools.leaks(),
             settings=self.settings,
         )
+
+    def pools(self) -> tuple[PoolView, ...]:
+        """Tell of each pool who has its connections, who waits, and how many there are.
+
+        Example:
+            >>> from sqlalchemy import create_engine
+            >>> from starlette.applications import Starlette
+            >>> engine = create_engine("sqlite:///shop.db")
+            >>> upshift = Upshift(Starlette(), engine=engine)
+            >>> with engine.connect():
+            ...     [(pool.pool, len(pool.in_use), pool.maximum) for pool in upshift.pools()]
+            [('shop.db', 1, 15)]
+            >>> upshift.close()
+        """
+        return self._pools.views()
 
     def record_to(
         self,
@@ -329,6 +369,7 @@ class Upshift:
             self._plans.close()
         self._transactions.close()
         self._pools.close()
+        self._pool_care.close()
         if self._batching is not None:
             self._batching.close()
         if self._fetch_plans is not None:
@@ -348,7 +389,7 @@ class Upshift:
 
         It is done again whenever the application is started anew.
         """
-        for start in (self.logs.take_over, self._sentry.look, self._start_metrics):
+        for start in (self.logs.take_over, self._sentry.look, self._start_metrics, self._pool_care.start):
             try:
                 start()
             except Exception:
@@ -377,6 +418,7 @@ class Upshift:
 
     def _end(self) -> None:
         """At the end of the lifespan the process may end without another word."""
+        self._pool_care.stop()
         self._write_what_is_left()
         self.logs.end()
 
@@ -407,6 +449,8 @@ class Upshift:
             paths[telemetry.metrics_path] = MetricsEndpoint(self.metrics, self._shared.sum)
         if self._dialects and self.settings.sql.queries_path:
             paths[self.settings.sql.queries_path] = self._queries
+        if self._dialects and self.settings.pool.pools_path:
+            paths[self.settings.pool.pools_path] = self._pools_endpoint
         paths = after_application(self._bare, paths, recorded=recorder, unrecorded=app)
         return Endpoints(recorder, paths) if paths else recorder
 
@@ -466,6 +510,7 @@ class Upshift:
             "counting": lambda: self._closing.faults,
             "statements": lambda: self._capture.faults,
             "pools": lambda: self._pools.faults,
+            "pool_care": lambda: self._pool_care.faults + self._pools_endpoint.faults,
             "transactions": lambda: self._transactions.faults,
             "comments": lambda: self._comments.faults,
             "plans": lambda: self._plans.faults if self._plans else 0,
@@ -499,6 +544,9 @@ class Upshift:
 
     def _pool_states(self) -> tuple[PoolState, ...]:
         return self._pools.states()
+
+    def _population(self, pool: str) -> int:
+        return self._pools.population(pool)
 
     def _find_file(self) -> Path | None:
         return find_path(self.settings.telemetry.service, self.settings.telemetry.metrics_file)

@@ -113,6 +113,15 @@ CATALOGUE: Mapping[str, Entry] = {
             "accepts gzip. Compressed JSON has about a third of the size, and on a mobile connection the "
             "transfer is the larger part of what the user waits for.",
         ),
+        Entry(
+            "UP404",
+            Severity.ERROR,
+            "Connection leak",
+            "A connection was taken from its pool and not given back as it should: it was forgotten until "
+            "Python's garbage collector came by, or it is in use for longer than any request should need "
+            "one. The pool has one fewer for everybody else, and when all have leaked, requests wait until "
+            "they time out.",
+        ),
     )
 }
 """The codes, by code."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from upshift.record import Record
+    from upshift.record.leak import Leak
     from upshift.settings import Settings
     from upshift.sql import IndexAdvice, StatementPlans, StatementStatistics
 
@@ -21,6 +22,7 @@ class Observation:
         settings: the settings in force, with the rules' thresholds.
         advice: the indexes that the database's planner was seen to use; empty where none were looked for.
         plans: the plans of statements that were explained, with their history.
+        leaks: connections that were not given back as they should.
     """
 
     records: tuple[Record, ...]
@@ -28,3 +30,4 @@ class Observation:
     settings: Settings
     advice: tuple[IndexAdvice, ...] = ()
     plans: tuple[StatementPlans, ...] = ()
+    leaks: tuple[Leak, ...] = ()

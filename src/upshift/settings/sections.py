@@ -14,6 +14,8 @@ LogFormat = Literal["off", "json", "ecs", "console"]
 ServerTiming = Literal["off", "asked", "always"]
 ExplainSlow = Literal["off", "plan", "analyze"]
 FetchPlanning = Literal["off", "learn"]
+PoolSizing = Literal["fixed", "auto"]
+Connections = Annotated[int, Within(1, 10_000)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,45 @@ class SqlSettings:
     def __post_init__(self) -> None:
         check(self)
         _check_path("queries_path", self.queries_path)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """What is done for the connection pools of engines.
+
+    Attributes:
+        pool_sizing: `auto` finds the number of connections that serves best, and follows when it changes;
+            `fixed` leaves pools as they are.
+        pool_min_size: the least that `auto` chooses.
+        pool_max_size: the most that `auto` chooses; it never takes more than the server has left.
+        pool_checks: replace connections before the server ends them, and ask those that have idled.
+        pool_ping_idle_seconds: how long a connection may idle without being asked; 0 for never asking.
+        pool_lifetime_seconds: how old a connection may become; 0 for as old as the server lets it.
+        pool_warm: connections of each pool that are opened before the application serves; 0 for none.
+        pool_warm_seconds: how long the start waits for them.
+        pool_leak_seconds: how long a connection may be in use before it counts as leaked; 0 for no limit.
+        pools_path: where callers on the same machine are told who has connections and who waits, unless the
+            application has a route there; empty for nowhere.
+    """
+
+    pool_sizing: PoolSizing = "fixed"
+    pool_min_size: Connections = 2
+    pool_max_size: Connections = 50
+    pool_checks: bool = False
+    pool_ping_idle_seconds: Seconds = 30.0
+    pool_lifetime_seconds: Seconds = 1_800.0
+    pool_warm: Annotated[int, Within(0, 10_000)] = 0
+    pool_warm_seconds: Seconds = 5.0
+    pool_leak_seconds: Seconds = 60.0
+    pools_path: str = "/upshift/pools"
+
+    def __post_init__(self) -> None:
+        check(self)
+        _check_path("pools_path", self.pools_path)
+        if self.pool_min_size > self.pool_max_size:
+            raise SettingsError(
+                f"pool_min_size is {self.pool_min_size}, above pool_max_size, {self.pool_max_size}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +261,16 @@ class Arguments(TypedDict, total=False):
     sql_comments: bool
     explain_slow: ExplainSlow
     queries_path: str
+    pool_sizing: PoolSizing
+    pool_min_size: int
+    pool_max_size: int
+    pool_checks: bool
+    pool_ping_idle_seconds: float
+    pool_lifetime_seconds: float
+    pool_warm: int
+    pool_warm_seconds: float
+    pool_leak_seconds: float
+    pools_path: str
     compression: bool
     compression_minimum_bytes: int
     service: str

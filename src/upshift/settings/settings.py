@@ -15,6 +15,7 @@ from upshift.settings.sections import (
     Environment,
     HealthSettings,
     LogSettings,
+    PoolSettings,
     RecordSettings,
     SqlSettings,
     TelemetrySettings,
@@ -50,6 +51,7 @@ class Settings:
     environment: Environment = "development"
     record: RecordSettings = field(default_factory=RecordSettings)
     sql: SqlSettings = field(default_factory=SqlSettings)
+    pool: PoolSettings = field(default_factory=PoolSettings)
     traffic: TrafficSettings = field(default_factory=TrafficSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     logs: LogSettings = field(default_factory=LogSettings)

@@ -10,6 +10,7 @@ too, so observation goes on. `tests/contract` pins these calls for each SQLAlche
 from __future__ import annotations
 
 import logging
+import sys
 from collections import Counter
 from pathlib import PurePath
 from time import perf_counter
@@ -17,21 +18,26 @@ from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.pool import QueuePool
 
 from upshift.record.fork import after_fork
-from upshift.record.pool import Checkout, PoolState
+from upshift.record.pool import PoolState
+from upshift.sql.origin import origin
+from upshift.sql.pool.leaks import Leaks, Loan
+from upshift.sql.pool.live import idle, maximum, view
 from upshift.sql.wrapping import unwrap, wrap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from contextvars import ContextVar
 
     from sqlalchemy.engine import Engine
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 
-    from upshift.record import Record
+    from upshift.record import CallSites, Record
+    from upshift.record.leak import Leak
+    from upshift.record.pool import Checkout
+    from upshift.sql.pool.live import PoolView
 
 logger = logging.getLogger("upshift.sql")
 
@@ -58,30 +64,45 @@ class Pools:
         engines: the (sync) engines to observe; engines that share a pool count as one.
         current: where the record of the running request is found; its `pool_wait_seconds` are counted.
         observer: is told what happens.
+        call_sites: tells the application's frames from libraries'; without it, nobody learns which line took
+            a connection.
+        leaks: counts connections that are not given back.
+        route_of: tells the route of a request, which may still be open; None where there is none.
+        parked: tells how many open connections of a pool are kept from use.
 
     `close()` puts the pools back as they were. A forked child starts with no connection in use.
 
     Attributes:
         checkouts: the connections in use, by the pool's entry for each.
+        engines: the engines, by the name of their pool.
         faults: times when something could not be observed.
     """
 
-    def __init__(
-        self, engines: Iterable[Engine], current: ContextVar[Record | None], observer: PoolObserver
+    def __init__(  # noqa: PLR0913 - one call site; each names what it is for
+        self,
+        engines: Iterable[Engine],
+        current: ContextVar[Record | None],
+        observer: PoolObserver,
+        *,
+        call_sites: CallSites | None = None,
+        leaks: Leaks | None = None,
+        route_of: Callable[[Record], str | None] = lambda record: record.route,
+        parked: Callable[[str], int] = lambda _: 0,
     ) -> None:
-        self.checkouts: dict[Any, Checkout] = {}
+        self.checkouts: dict[Any, Loan] = {}
         self.is_closed = False
         self.faults = 0
         self._current = current
         self._observer = observer
-        self._waiting: set[Checkout] = set()
-        self._engines: dict[str, Engine] = {}
+        self._call_sites = call_sites
+        self._leaks = leaks or Leaks(0.0, route_of)
+        self._route_of = route_of
+        self._parked = parked
+        self._waiting: set[Loan] = set()
+        self.engines = pool_names(engines)
         self._pools: WeakSet[Pool] = WeakSet()
-        for engine in engines:
-            if all(engine.pool is not each.pool for each in self._engines.values()):
-                name = _name(engine, self._engines)
-                self._engines[name] = engine
-                self._watch(engine.pool, name)
+        for name, engine in self.engines.items():
+            self._watch(engine.pool, name)
         after_fork(self._forget)
 
     def states(self) -> tuple[PoolState, ...]:
@@ -89,9 +110,38 @@ class Pools:
         used = Counter(checkout.pool for checkout in list(self.checkouts.values()))
         pending = Counter(checkout.pool for checkout in list(self._waiting))
         return tuple(
-            PoolState(name, used[name], _idle(engine.pool), _maximum(engine.pool), pending[name])
-            for name, engine in self._engines.items()
+            PoolState(
+                name,
+                used[name],
+                idle(engine.pool),
+                maximum(engine.pool, self._parked(name)),
+                pending[name],
+            )
+            for name, engine in self.engines.items()
         )
+
+    def population(self, name: str) -> int:
+        """How many have a connection of a pool, or wait for one."""
+        loans = (*list(self.checkouts.values()), *list(self._waiting))
+        return len(loans) if len(self.engines) == 1 else sum(loan.pool == name for loan in loans)
+
+    def views(self) -> tuple[PoolView, ...]:
+        """Tell who has the connections of each pool, and who waits."""
+        loans = (*list(self.checkouts.values()), *list(self._waiting))
+        return tuple(
+            view(
+                name,
+                engine.pool,
+                self._parked(name),
+                [loan for loan in loans if loan.pool == name],
+                self._route_of,
+            )
+            for name, engine in self.engines.items()
+        )
+
+    def leaks(self) -> tuple[Leak, ...]:
+        """Tell which connections were not given back as they should, by the line that took them."""
+        return self._leaks.all(list(self.checkouts.values()))
 
     def close(self) -> None:
         """Take the wrappers out again. Calling it twice does nothing more."""
@@ -111,12 +161,15 @@ class Pools:
     def _connecting(self, pool: Pool, name: str) -> Callable[[], PoolProxiedConnection]:
         connect, current_record = pool.connect, self._current.get
         waiting, checkouts = self._waiting, self.checkouts
+        call_sites = self._call_sites
 
         def observed_connect() -> PoolProxiedConnection:
             if self.is_closed:
                 return connect()
             record = current_record()
-            checkout = Checkout(name, record, perf_counter())
+            checkout = Loan(name, record, perf_counter())
+            checkout.is_leak = False
+            checkout.site = origin(call_sites, sys._getframe(1)) if call_sites is not None else None
             waiting.add(checkout)
             try:
                 connection = connect()
@@ -128,21 +181,26 @@ class Pools:
                 waiting.discard(checkout)
                 if record is not None:
                     record.pool_wait_seconds += now - checkout.asked
-            checkouts[getattr(connection, "_connection_record", None)] = checkout
+            entry = getattr(connection, "_connection_record", None)
+            checkout.holder = getattr(entry, "fairy_ref", None)
+            checkouts[entry] = checkout
             return connection
 
         return observed_connect
 
     def _returning(self, pool: Pool) -> Callable[[ConnectionPoolEntry], None]:
         give_back, checkouts = pool._do_return_conn, self.checkouts
-        returned = self._observer.connection_returned
+        returned, leaks = self._observer.connection_returned, self._leaks
 
         def observed_return(entry: ConnectionPoolEntry) -> None:
             # First, as the next one may have the connection before the call is over.
             checkout = checkouts.pop(entry, None)
             if checkout is not None:
-                checkout.returned = perf_counter()
+                checkout.returned = now = perf_counter()
+                holder = checkout.holder
                 try:
+                    if now - checkout.obtained > leaks.seconds or (holder is not None and holder() is None):
+                        leaks.returned(checkout)
                     returned(checkout)
                 except Exception as fault:  # noqa: BLE001 - whatever it is, the host goes on
                     self._note(fault)
@@ -189,19 +247,25 @@ class Pools:
         self._waiting.clear()
 
 
+def pool_names(engines: Iterable[Engine]) -> Mapping[str, Engine]:
+    """Name the pools of engines; engines that share one count once.
+
+    A name is the one that the pool was given, or its database's; no two are alike.
+
+    Example:
+        >>> from sqlalchemy import create_engine
+        >>> list(pool_names([create_engine("sqlite:///srv/shop.db"), create_engine("sqlite://")]))
+        ['shop.db', 'sqlite']
+    """
+    names: dict[str, Engine] = {}
+    for engine in engines:
+        if all(engine.pool is not each.pool for each in names.values()):
+            names[_name(engine, names)] = engine
+    return names
+
+
 def _name(engine: Engine, taken: Iterable[str]) -> str:
-    """A name that tells which pool it is: the one it was given, or its database's; never two alike."""
     pool_name = getattr(engine.pool, "logging_name", None)
     name = pool_name or PurePath(engine.url.database or "").name or engine.dialect.name
     number = sum(each.partition("#")[0] == name for each in taken)
     return f"{name}#{number + 1}" if number else str(name)
-
-
-def _idle(pool: Pool) -> int | None:
-    return pool.checkedin() if isinstance(pool, QueuePool) else None
-
-
-def _maximum(pool: Pool) -> int | None:
-    if not isinstance(pool, QueuePool) or pool._max_overflow < 0:
-        return None
-    return pool.size() + pool._max_overflow
