@@ -44,6 +44,7 @@ from upshift.sql.analysis.queries import Queries
 from upshift.sql.pool.care import PoolCare
 from upshift.sql.pool.leaks import Leaks
 from upshift.sql.pool.live import encode_pools
+from upshift.sql.replicas.middleware import read_your_writes
 from upshift.telemetry import (
     ClientHooks,
     DatabaseMetrics,
@@ -56,6 +57,7 @@ from upshift.telemetry import (
     MetricsEndpoint,
     ProcessMetrics,
     Propagation,
+    ReplicaMetrics,
     SentryTags,
     SharedMetrics,
     SocketMetrics,
@@ -83,7 +85,7 @@ if TYPE_CHECKING:
     from upshift.diagnose import Finding
     from upshift.record import PoolState, Socket
     from upshift.settings import Arguments
-    from upshift.sql import Difference, FetchPlan
+    from upshift.sql import Difference, FetchPlan, Replicas
     from upshift.sql.pool.live import PoolView
 
 logger = logging.getLogger("upshift")
@@ -98,6 +100,7 @@ class Upshift:
     Args:
         app: the application.
         engine: its engine or engines, sync or async; none where it has no database.
+        replicas: what its sessions read from; a client's requests then see what the ones before wrote.
         settings: all settings; read from the `UPSHIFT_*` variables where not given.
         arguments: single settings, which win over those; `upshift settings` prints all there are.
 
@@ -129,14 +132,15 @@ class Upshift:
         app: ASGIApp,
         *,
         engine: Engine | AsyncEngine | Iterable[Engine | AsyncEngine] = (),
+        replicas: Replicas | None = None,
         settings: Settings | None = None,
         **arguments: Unpack[Arguments],
     ) -> None:
         engines = _engines(engine)
-        sync_engines = tuple(each.sync_engine if isinstance(each, AsyncEngine) else each for each in engines)
+        sync_engines = _sync_engines(engines, replicas)
         self.settings = settings = (settings or Settings.from_environment()).changed(arguments)
-        for name, near in misspelt_variables(os.environ).items():
-            logger.warning("%s is no setting and does nothing; did you mean %s?", name, near)
+        _warn_of_misspelt_variables()
+        self._read_your_writes = read_your_writes(replicas, settings.replicas) if replicas else None
         self._bare = app
         self._faults_at_start = 0
         self._current: ContextVar[Record | None] = ContextVar("upshift_record", default=None)
@@ -161,14 +165,12 @@ class Upshift:
         self.clients = ClientHooks(self.propagation)
         self._sentry = SentryTags(self._current, self._templates.of)
         self.lifespan = Lifespan(settings.health, last=self._end)
-        self.health = Health(settings.health, lambda: self.lifespan.phase)
-        for number, each in enumerate(engines, 1):
-            name = "database" if number == 1 else f"database-{number}"
-            self.health.check(name, engine_check(each), critical=False)
+        self.health = self._checked(engines)
 
         # Metrics that nobody exposes are counted all the same where others read what they count.
         metrics = self.metrics if settings.telemetry.metrics else Metrics()
         self._database = DatabaseMetrics(metrics, self._pool_states, self._templates.of)
+        self._replica_metrics = ReplicaMetrics(metrics, replicas.states) if replicas else None
         self._sockets = SocketMetrics(metrics, self._open_sockets)
         self._process: ProcessMetrics | None = None
         shared_name = settings.telemetry.metrics_file or settings.telemetry.service
@@ -231,7 +233,7 @@ class Upshift:
             else None
         )
         if settings.telemetry.metrics:
-            count_faults(self.metrics, self._faults())
+            count_faults(self.metrics, self._faults(replicas))
             count_dropped(self.metrics, self._dropped())
         self._attachment = Attachment(app, self._around, self._begin)
 
@@ -384,6 +386,14 @@ class Upshift:
         self._sentry.close()
         self.logs.close()
 
+    def _checked(self, engines: Iterable[Engine | AsyncEngine]) -> Health:
+        """What probes are told, with a check of each engine's database."""
+        health = Health(self.settings.health, lambda: self.lifespan.phase)
+        for number, each in enumerate(engines, 1):
+            name = "database" if number == 1 else f"database-{number}"
+            health.check(name, engine_check(each), critical=False)
+        return health
+
     def _begin(self) -> None:
         """What waits until the process serves: a server may import the application in another one.
 
@@ -424,6 +434,8 @@ class Upshift:
 
     def _around(self, app: ASGIApp) -> ASGIApp:
         traffic, telemetry = self.settings.traffic, self.settings.telemetry
+        if self._read_your_writes is not None:
+            app = self._read_your_writes(app)
         if traffic.compression:
             app = Compression(app, minimum_bytes=traffic.compression_minimum_bytes)
         sockets = SocketRecorder(app, self._close_socket, self._current, self._templates)
@@ -500,7 +512,7 @@ class Upshift:
             database_system=systems.pop() if len(systems) == 1 else "other_sql",
         )
 
-    def _faults(self) -> dict[str, Callable[[], int]]:
+    def _faults(self, replicas: Replicas | None) -> dict[str, Callable[[], int]]:
         shadow = self._batching.shadow if self._batching else None
         recorders = (self._recorders, self._socket_recorders)
         faults: dict[str, Callable[[], int]] = {
@@ -524,6 +536,7 @@ class Upshift:
             "lifespan": lambda: self.lifespan.faults,
             "clients": lambda: self.clients.faults,
             "sentry": lambda: self._sentry.faults,
+            "replicas": lambda: replicas.faults if replicas else 0,
         }
         spans = self._spans
         return faults if spans is None else faults | {"tracing": lambda: spans.faults}
@@ -560,6 +573,17 @@ class Upshift:
 
 def _dialect(engine: Engine) -> Dialect:
     return Dialect(engine.dialect.name, engine.dialect.driver, engine.dialect.paramstyle)
+
+
+def _warn_of_misspelt_variables() -> None:
+    for name, near in misspelt_variables(os.environ).items():
+        logger.warning("%s is no setting and does nothing; did you mean %s?", name, near)
+
+
+def _sync_engines(engines: Iterable[Engine | AsyncEngine], replicas: Replicas | None) -> tuple[Engine, ...]:
+    """Those that are observed, each once."""
+    given = (each.sync_engine if isinstance(each, AsyncEngine) else each for each in engines)
+    return tuple(dict.fromkeys((*given, *(replicas.engines if replicas else ()))))
 
 
 def _engines(

@@ -15,6 +15,7 @@ from upshift.record.method import METHODS, known_method
 from upshift.record.model import MAX_STATEMENTS, LazyLoad, ObjectLoad, Record, Statement
 from upshift.record.pool import Gap, Hold, PoolState, Transaction
 from upshift.record.recorder import Recorder
+from upshift.record.replica import ReplicaState
 from upshift.record.route import RouteTemplates
 from upshift.record.socket import Socket, SocketRecorder, of_requests
 
@@ -37,6 +38,7 @@ __all__ = [
     "PoolState",
     "Record",
     "Recorder",
+    "ReplicaState",
     "RouteTemplates",
     "Socket",
     "SocketRecorder",

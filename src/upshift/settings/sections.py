@@ -112,6 +112,27 @@ class PoolSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaSettings:
+    """What a request's reads from replicas have to know; without `replicas` it is of no effect.
+
+    Attributes:
+        replica_carrier: how a client carries what it wrote to its next request: a cookie, the header
+            `X-Upshift-Position`, or not at all.
+        replica_secrets: sign the tokens: the first one does, all are believed. The same for all workers.
+        replica_token_seconds: how long a token is valid.
+        replica_methods: methods of requests that read from replicas.
+    """
+
+    replica_carrier: Literal["cookie", "header", "off"] = "cookie"
+    replica_secrets: tuple[str, ...] = ()
+    replica_token_seconds: Seconds = 60.0
+    replica_methods: tuple[str, ...] = ("GET", "HEAD", "OPTIONS")
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True, slots=True)
 class TrafficSettings:
     """What is done with responses.
 
@@ -271,6 +292,10 @@ class Arguments(TypedDict, total=False):
     pool_warm_seconds: float
     pool_leak_seconds: float
     pools_path: str
+    replica_carrier: Literal["cookie", "header", "off"]
+    replica_secrets: tuple[str, ...]
+    replica_token_seconds: float
+    replica_methods: tuple[str, ...]
     compression: bool
     compression_minimum_bytes: int
     service: str

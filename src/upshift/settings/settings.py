@@ -17,6 +17,7 @@ from upshift.settings.sections import (
     LogSettings,
     PoolSettings,
     RecordSettings,
+    ReplicaSettings,
     SqlSettings,
     TelemetrySettings,
     TracingSettings,
@@ -52,6 +53,7 @@ class Settings:
     record: RecordSettings = field(default_factory=RecordSettings)
     sql: SqlSettings = field(default_factory=SqlSettings)
     pool: PoolSettings = field(default_factory=PoolSettings)
+    replicas: ReplicaSettings = field(default_factory=ReplicaSettings)
     traffic: TrafficSettings = field(default_factory=TrafficSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     logs: LogSettings = field(default_factory=LogSettings)
@@ -150,7 +152,8 @@ def explain_settings(settings: Settings, variables: Mapping[str, str]) -> tuple[
             value = expected = getattr(settings, name)
         source: Literal["argument", "variable", "default"]
         source = "argument" if value != expected else "variable" if variable in variables else "default"
-        rows.append(Explained(name, variable, _shown(value), source))
+        shown = "***" if name in _SECRETS and value else _shown(value)
+        rows.append(Explained(name, variable, shown, source))
     return tuple(rows)
 
 
@@ -186,6 +189,7 @@ def _nearest(name: str, names: Mapping[str, str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+_SECRETS = frozenset({"replica_secrets"})
 _CREDENTIALS = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]*(?=@)")
 
 

@@ -27,6 +27,8 @@ from upshift.sql.plans.explanation import Explanation, explain_statement
 from upshift.sql.plans.history import PlanRegression, PlanRun, StatementPlans, regression
 from upshift.sql.plans.tree import PlanNode, PlanTree
 from upshift.sql.pool.pools import Pools
+from upshift.sql.replicas.position import Position
+from upshift.sql.replicas.replicas import Replicas
 
 __all__ = [
     "SCHEDULE",
@@ -51,6 +53,8 @@ __all__ = [
     "PlanRun",
     "PlanTree",
     "Pools",
+    "Position",
+    "Replicas",
     "Sample",
     "StatementPlans",
     "StatementStatistics",

@@ -6,6 +6,22 @@ In flows nothing but a wish (`postgres()`, `valkey()`); out flow the URLs of ser
 
 from __future__ import annotations
 
-from upshift.testing.servers import PostgresServer, ValkeyServer, database_url, postgres, redis_url, valkey
+from upshift.testing.servers import (
+    PostgresServer,
+    ValkeyServer,
+    database_url,
+    postgres,
+    postgres_replica,
+    redis_url,
+    valkey,
+)
 
-__all__ = ["PostgresServer", "ValkeyServer", "database_url", "postgres", "redis_url", "valkey"]
+__all__ = [
+    "PostgresServer",
+    "ValkeyServer",
+    "database_url",
+    "postgres",
+    "postgres_replica",
+    "redis_url",
+    "valkey",
+]

@@ -22,15 +22,16 @@ from starlette.datastructures import Headers, MutableHeaders
 
 from upshift.errors import SettingsError
 from upshift.sql.replicas.position import BEYOND
+from upshift.sql.replicas.tokens import Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from upshift.settings import ReplicaSettings
     from upshift.sql.replicas.position import Position
     from upshift.sql.replicas.replicas import Replicas
-    from upshift.sql.replicas.tokens import Tokens
     from upshift.sql.replicas.visit import Visit
 
 logger = logging.getLogger("upshift.sql")
@@ -50,6 +51,28 @@ MAX_COOKIE_HEADER = 16_384
 """Characters of a Cookie header that is read."""
 
 
+def read_your_writes(
+    replicas: Replicas, settings: ReplicaSettings
+) -> Callable[[ASGIApp], ReadYourWrites] | None:
+    """Return what puts the middleware around an application, as settings ask for it; None where they do not.
+
+    Raises:
+        SettingsError: there is no secret, or tokens would be over too soon.
+    """
+    if settings.replica_carrier == "off":
+        return None
+    seconds = settings.replica_token_seconds
+    if seconds <= replicas.catch_up_seconds:
+        raise SettingsError(
+            f"replica_token_seconds (UPSHIFT_REPLICA_TOKEN_SECONDS) is {seconds}; it has to be more than"
+            f" the {replicas.catch_up_seconds} seconds that a replica may be behind"
+        )
+    tokens, carrier = Tokens(settings.replica_secrets), settings.replica_carrier
+    return lambda app: ReadYourWrites(
+        app, replicas, tokens, carrier=carrier, seconds=seconds, methods=settings.replica_methods
+    )
+
+
 class ReadYourWrites:
     """Hands positions to clients, and takes them back; see the module's words.
 
@@ -61,12 +84,6 @@ class ReadYourWrites:
         seconds: how long a token is valid; longer than any replica that is read from may lag.
         methods: methods of requests that read from replicas.
 
-    Raises:
-        SettingsError: a token would be over before a replica must have caught up.
-
-    Attributes:
-        faults: positions that could not be had, so that the client was sent to the primary.
-        late_writes: requests that wrote after their response had begun, of which the client does not know.
     """
 
     def __init__(  # noqa: PLR0913 - one call site; each names what it is for
@@ -79,19 +96,12 @@ class ReadYourWrites:
         seconds: float = 60.0,
         methods: Collection[str] = READING_METHODS,
     ) -> None:
-        if seconds <= replicas.catch_up_seconds:
-            raise SettingsError(
-                f"replica_token_seconds (UPSHIFT_REPLICA_TOKEN_SECONDS) is {seconds}; it has to be more than"
-                f" the {replicas.catch_up_seconds} seconds that a replica may be behind"
-            )
         self._app = app
         self._replicas = replicas
         self._tokens = tokens
         self._carrier = carrier
         self._seconds = seconds
         self._methods = frozenset(methods)
-        self.faults = 0
-        self.late_writes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request as one visit; anything else goes through."""
@@ -116,8 +126,8 @@ class ReadYourWrites:
                 await self._app(scope, receive, send_with_token)
             finally:
                 if has_begun and visit.has_written and not was_writing:
-                    self.late_writes += 1
-                    if self.late_writes == 1:
+                    self._replicas.late_writes += 1
+                    if self._replicas.late_writes == 1:
                         logger.warning(
                             "%s %s committed after its response had begun: the client may not read what it"
                             " wrote; later ones are only counted",
@@ -143,8 +153,8 @@ class ReadYourWrites:
                 with anyio.fail_after(POSITION_SECONDS):
                     return self._tokens.make(await self._replicas.position_async(), self._seconds)
             except Exception as error:  # noqa: BLE001 - whatever it is, the response is good
-                self.faults += 1
-                if self.faults == 1:
+                self._replicas.faults += 1
+                if self._replicas.faults == 1:
                     logger.warning("the primary's position could not be had (%s)", type(error).__name__)
         return self._tokens.make(BEYOND, self._replicas.catch_up_seconds + LATE_SECONDS)
 

@@ -61,6 +61,8 @@ class Replicas:
         engine: the primary's (sync) engine.
         session_class: for `sessionmaker(class_=…)` and `async_sessionmaker(sync_session_class=…)`.
         is_closed: whether it was closed; its sessions then read from the primary.
+        faults: positions that could not be had for a client, which was sent to the primary then.
+        late_writes: requests that wrote after their response had begun, of which the client does not know.
 
     Raises:
         SettingsError: an engine is not PostgreSQL's, there are sync and async ones, one is given twice or
@@ -89,6 +91,8 @@ class Replicas:
         self.engine, *others = _checked(primary, replicas)
         self.longest_lag_seconds = longest_lag_seconds
         self.is_closed = False
+        self.faults = 0
+        self.late_writes = 0
         self.reading = Reading()
         self.session_class: type[RoutingSession] = routing_session(self)
         self._probe_seconds = probe_seconds

@@ -11,6 +11,7 @@ from upshift.telemetry.metrics.faults import count_dropped, count_faults
 from upshift.telemetry.metrics.http import HttpMetrics
 from upshift.telemetry.metrics.process import ProcessMetrics
 from upshift.telemetry.metrics.registry import Metrics
+from upshift.telemetry.metrics.replicas import ReplicaMetrics
 from upshift.telemetry.metrics.sockets import SocketMetrics
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "HttpMetrics",
     "Metrics",
     "ProcessMetrics",
+    "ReplicaMetrics",
     "SocketMetrics",
     "count_dropped",
     "count_faults",

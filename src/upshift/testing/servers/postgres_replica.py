@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from upshift.testing.servers.supervisor import Plan
 
-_RELEASE = 'rm -f "$1/standby.signal"; exec "$0" --single -D "$1" postgres'
+_RELEASE = 'rm -f "$1/standby.signal"; exec "$0" --single -c fsync=off -D "$1" postgres'
 """What a killed server leaves behind, the next one of its directory removes; a standby has to be none
 first."""
 

@@ -15,7 +15,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from upshift.errors import SettingsError
-from upshift.sql.replicas.middleware import COOKIE, HEADER, ReadYourWrites
+from upshift.settings import ReplicaSettings
+from upshift.sql.replicas.middleware import COOKIE, HEADER, ReadYourWrites, read_your_writes
 from upshift.sql.replicas.tokens import Tokens
 
 from .conftest import Cluster, Item, NewReplicas, dispose, run, wait_for
@@ -152,7 +153,7 @@ async def test_a_write_after_the_response_is_counted(shop):
     middleware = ReadYourWrites(application(shop), shop, Tokens([SECRET]))
     async with client_of(middleware) as client:
         await client.post("/afterwards")
-    assert middleware.late_writes == 1
+    assert shop.late_writes == 1
 
 
 async def test_api_clients_carry_a_header(cluster, shop):
@@ -203,7 +204,7 @@ async def test_without_the_primary_the_response_is_sent_all_the_same(cluster, sh
         answer = await client.post("/item")
     assert answer.status_code == 200
     assert COOKIE in answer.cookies
-    assert middleware.faults == 1
+    assert shop.faults == 1
 
 
 async def test_secure_only_where_the_client_came_by_https(shop):
@@ -220,7 +221,14 @@ async def test_secure_only_where_the_client_came_by_https(shop):
 def test_a_token_has_to_outlive_the_greatest_lag(cluster, new_replicas):
     replicas = new_replicas(cluster.primary, cluster.near, longest_lag_seconds=59.0)
     with pytest.raises(SettingsError, match="UPSHIFT_REPLICA_TOKEN_SECONDS"):
-        ReadYourWrites(application(replicas), replicas, Tokens([SECRET]))
+        read_your_writes(replicas, ReplicaSettings(replica_secrets=(SECRET,)))
+
+
+def test_a_secret_is_needed(cluster, new_replicas):
+    replicas = new_replicas(cluster.primary, cluster.near)
+    with pytest.raises(SettingsError, match="UPSHIFT_REPLICA_SECRETS"):
+        read_your_writes(replicas, ReplicaSettings())
+    assert read_your_writes(replicas, ReplicaSettings(replica_carrier="off")) is None
 
 
 async def test_a_client_never_reads_less_than_it_wrote(cluster, shop):
