@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from upshift.sql.indexes.advice import Skipped
 from upshift.sql.indexes.candidates import propose
-from upshift.sql.indexes.constants import constants_of
+from upshift.sql.indexes.constants import SEEN_OFTEN, constants_of
 from upshift.sql.indexes.writes import Write, read_write
 from upshift.sql.placeholders import number
 from upshift.sql.plans.explain import ExplainRefusedError, Plan
@@ -143,7 +143,12 @@ class Cases:
         candidates = []
         if cost >= self._trial.least_cost:
             constants = constants_of(work, self._paramstyle) if statement.dialect == "postgresql" else {}
-            candidates = propose(statement, tables, constants)
+            candidates = [
+                index
+                for index in propose(statement, tables, constants)
+                # What ran once may hold a value of its own in its text.
+                if work.calls >= SEEN_OFTEN or not any(each.test == "=" for each in index.where)
+            ]
         return Case(work, targets, candidates, plan, cost, (plan, cost))
 
     def _usable(self, name: TableName, work: Work, plan: Plan) -> Table | None:

@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from upshift.sql.indexes.access import Constant
     from upshift.sql.indexes.workload import Work
 
-_SEEN_OFTEN = 2  # calls; what was sent once may be anything
+SEEN_OFTEN = 2
+"""Calls after which what was always the same is taken for a constant; what was sent once may be anything."""
+
 _BOUND = re.compile(r"%\((?P<name>[^()%]*)\)s|%%|(?P<position>%s)")
 
 
@@ -29,7 +31,7 @@ def constants_of(work: Work, paramstyle: str) -> dict[str, Constant]:
         >>> constants_of(Work(sql, samples, calls=9), "pyformat")
         {'p1': 'new'}
     """
-    if work.calls < _SEEN_OFTEN or not work.samples:
+    if work.calls < SEEN_OFTEN or not work.samples:
         return {}
     sets = [_by_number(work.sql, each, paramstyle) for each in work.samples]
     first = sets[0]
