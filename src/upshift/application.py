@@ -27,6 +27,7 @@ from upshift.record import (
     SocketRecorder,
     of_requests,
 )
+from upshift.record.ongoing import Excerpt, unless_excerpt
 from upshift.record.recording import Dialect, Recordings, RecordingWriter
 from upshift.record.recording.writing import MAX_BYTES, RECORDS_PER_SECOND
 from upshift.settings import Settings, misspelt_variables
@@ -161,7 +162,9 @@ class Upshift:
             route_of=self._templates.of,
         )
         is_sampled = HeadSampling(settings.tracing.trace_sample_rate) if self._spans else None
-        self.propagation = Propagation(self._current, is_sampled)
+        self.propagation = Propagation(
+            self._current, is_sampled, route_of=self._templates.of, hand_on=self._hand_on
+        )
         self.clients = ClientHooks(self.propagation)
         self._sentry = SentryTags(self._current, self._templates.of)
         self.lifespan = Lifespan(settings.health, last=self._end)
@@ -191,8 +194,9 @@ class Upshift:
             takers=(
                 self._statements.fold,
                 of_requests(http.add),
+                http.add_excerpt,
                 self._recordings.take,
-                *self._takers(),
+                *map(unless_excerpt, self._takers()),
             ),
             after=(self._database.drain, *self._writers()),
             slow_request_seconds=settings.slow_request_seconds,
@@ -201,12 +205,12 @@ class Upshift:
         self._queries = LocalEndpoint(
             Queries(
                 self._statements,
-                self._closing.drain,
+                self._drain,
                 service=settings.telemetry.service,
                 slow_seconds=settings.slow_statement_seconds,
             ).answer
         )
-        self.metrics.before_collecting(self._closing.drain)
+        self.metrics.before_collecting(self._drain)
 
         caller = sys._getframe(1).f_globals.get("__name__", "")
         call_sites = CallSites({*settings.record.packages, caller.partition(".")[0]} - {"", "upshift"})
@@ -280,7 +284,7 @@ class Upshift:
 
     def observation(self) -> Observation:
         """Return what has been observed since the start: kept records, and statistics of all statements."""
-        self._closing.drain()
+        self._drain()
         return Observation(
             records=self._keeper.records(),
             statements=self._statements.rows(),
@@ -438,7 +442,9 @@ class Upshift:
             app = self._read_your_writes(app)
         if traffic.compression:
             app = Compression(app, minimum_bytes=traffic.compression_minimum_bytes)
-        sockets = SocketRecorder(app, self._close_socket, self._current, self._templates)
+        sockets = SocketRecorder(
+            app, self._close_socket, self._current, self._templates, hand_on=self._hand_on
+        )
         self._socket_recorders.append(sockets)
         not_http = self.lifespan.around(sockets)
 
@@ -467,7 +473,12 @@ class Upshift:
         return Endpoints(recorder, paths) if paths else recorder
 
     def _drain(self) -> None:
+        for socket in self._open_sockets():
+            socket.hand_on_known()
         self._closing.drain()
+
+    def _hand_on(self, excerpt: Excerpt) -> None:
+        self._closing.hand_over(excerpt)
 
     def _take_all(self, is_recording: bool) -> None:  # noqa: FBT001 - what `Recordings` tells
         self._closing.takes_all = is_recording or self._needs_all()

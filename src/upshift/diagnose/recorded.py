@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from upshift.diagnose.observation import Observation
 from upshift.errors import RecordingError, SettingsError
+from upshift.record.ongoing import Excerpt, Ongoing
 from upshift.settings import Settings
 from upshift.sql.analysis.document import Document, Source, document
 from upshift.sql.analysis.statistics import StatementTable
@@ -74,18 +75,21 @@ def observe(recording: Recording, *, on_record: Callable[[Record], None] = lambd
     settings = _settings(recording)
     table = StatementTable(settings.slow_statement_seconds, longest_window=math.inf)
     kept: list[Record] = []
-    statements = 0
+    statements = others = 0
     last = recording.header.clock
     for record in recording:
         table.fold(record)
         on_record(record)
         last = max(last, record.started + record.seconds)
-        if len(kept) < MAX_RECORDS and statements < MAX_STATEMENTS:
+        if isinstance(record, Ongoing | Excerpt):  # the rules read requests
+            others += 1
+        elif len(kept) < MAX_RECORDS and statements < MAX_STATEMENTS:
             kept.append(record)
             statements += len(record.statements)
     remarks = [*recording.remarks()]
-    if recording.records > len(kept):
-        remarks.append(f"the rules read the first {len(kept):,} of its {recording.records:,} records")
+    if recording.records - others > len(kept):
+        requests = recording.records - others
+        remarks.append(f"the rules read the first {len(kept):,} of its {requests:,} requests")
     source = Source(
         service=recording.header.service,
         kind="recording",

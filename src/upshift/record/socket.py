@@ -1,6 +1,6 @@
 """The ASGI middleware that records WebSocket connections.
 
-A connection may live for days, so its record keeps no statements, only their number, and is seen while it is
+A connection may live for days, so its record keeps no statements but hands them on, and is seen while it is
 open: whoever tells of connections reads `SocketRecorder.open`.
 """
 
@@ -14,7 +14,8 @@ from starlette.websockets import WebSocketDisconnect
 
 from upshift.record.fork import after_fork
 from upshift.record.identity import Ids
-from upshift.record.model import MAX_TEXT, REQUEST_ID, Record
+from upshift.record.model import MAX_TEXT, REQUEST_ID
+from upshift.record.ongoing import Excerpt, Ongoing
 from upshift.record.route import RouteTemplates
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from upshift.record.model import Statement
+    from upshift.record.model import Record
 
 SWITCHING_PROTOCOLS = 101
 FORBIDDEN = 403
@@ -39,7 +40,7 @@ _ANSWERS = frozenset({"websocket.accept", "websocket.http.response.start"})
 logger = logging.getLogger("upshift.record")
 
 
-class Socket(Record):
+class Socket(Ongoing):
     """One WebSocket connection: the record of its handshake, and what went through it.
 
     Attributes:
@@ -53,16 +54,14 @@ class Socket(Record):
 
     __slots__ = ("close_code", "messages_received", "messages_sent")
 
+    kind = "WEBSOCKET"
+
     def __init__(self, path: str, started: float) -> None:
         super().__init__("GET", path, started)
         self.is_streamed = True  # a connection is not slow because it lives long
         self.messages_received = 0
         self.messages_sent = 0
         self.close_code: int | None = None
-
-    def add(self, statement: Statement) -> None:  # noqa: ARG002 - it is only counted
-        """Count a statement."""
-        self.statements_dropped += 1
 
 
 class SocketRecorder:
@@ -76,6 +75,7 @@ class SocketRecorder:
         on_close: takes each connection when the application is done with it.
         current: holds the record of the connection, wherever its context is.
         templates: reads the routes of connections; one of its own where not given.
+        hand_on: takes the statements of connections, some at a time.
 
     Attributes:
         open: the connections that were accepted and are open.
@@ -106,6 +106,7 @@ class SocketRecorder:
         on_close: Callable[[Socket], None],
         current: ContextVar[Record | None],
         templates: RouteTemplates | None = None,
+        hand_on: Callable[[Excerpt], None] | None = None,
     ) -> None:
         self.open: set[Socket] = set()
         self.faults = 0
@@ -114,6 +115,7 @@ class SocketRecorder:
         self._current = current
         self._ids = Ids()
         self._templates = templates or RouteTemplates()
+        self._hand_on = hand_on
         after_fork(self._forget)
 
     def _forget(self) -> None:
@@ -128,6 +130,7 @@ class SocketRecorder:
 
         socket = Socket(scope["path"][:MAX_TEXT], perf_counter())
         socket.scope = scope
+        socket.hand_on = self._hand_on
         self._ids.identify(socket, dict(scope["headers"]))
 
         async def recording_receive() -> Message:
@@ -168,6 +171,7 @@ class SocketRecorder:
             socket.close_code = None
         try:
             socket.close(scope, socket.route or self._templates.find(scope))
+            socket.hand_on_all()
             self._on_close(socket)
         except Exception:
             self.faults += 1
@@ -179,7 +183,7 @@ def of_requests(take: Callable[[Record], None]) -> Callable[[Record], None]:
     """Return what takes the records of HTTP requests only, and lets those of connections pass."""
 
     def take_requests(record: Record) -> None:
-        if not isinstance(record, Socket):
+        if not isinstance(record, Socket | Excerpt):
             take(record)
 
     return take_requests

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from upshift.record.callsite import CallSite
 from upshift.record.model import LazyLoad, Record, Statement
+from upshift.record.ongoing import Excerpt
 from upshift.record.pool import Hold, Transaction
 from upshift.record.recording.frames import RECORD_FIELDS, SOCKET_FIELDS, STATEMENT_FIELDS
 from upshift.record.recording.loader_path import Column, Entity, Relationship, Table
@@ -56,7 +57,8 @@ class Decoder:
 
     def _record(self, frame: RecordFrame) -> Record:
         self._define(frame)
-        record = Socket(frame.path, frame.started) if frame.socket else Record("", "", 0.0)
+        kind = Excerpt if frame.is_excerpt else Record
+        record = Socket(frame.path, frame.started) if frame.socket else kind("", "", 0.0)
         for name in RECORD_FIELDS:
             setattr(record, name, getattr(frame, name))
         if isinstance(record, Socket):

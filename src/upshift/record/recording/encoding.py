@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from upshift.record.callsite import CallSite
+from upshift.record.ongoing import Excerpt
 from upshift.record.recording.frames import (
     MAX_DEFINED,
     MAX_SQL,
@@ -83,6 +84,7 @@ class Encoder:
         frame.statements = tuple(map(self._statement, record.statements))
         positions = {id(each): position for position, each in enumerate(record.statements)}
         frame.holds = tuple(self._hold(hold, positions) for hold in record.holds)
+        frame.is_excerpt = isinstance(record, Excerpt)
         frame.endpoint = self._definition(record.endpoint)
         if isinstance(record, Socket):
             frame.socket = SocketFrame(**{name: getattr(record, name) for name in SOCKET_FIELDS})
@@ -95,7 +97,7 @@ class Encoder:
     def _statement(self, statement: Statement) -> StatementFrame:
         frame = StatementFrame(
             self._text(statement.sql[:MAX_SQL]),
-            *[getattr(statement, name) for name in STATEMENT_FIELDS],
+            **{name: getattr(statement, name) for name in STATEMENT_FIELDS},
         )
         if statement.site is not None:
             frame.site = self._site(statement.site)

@@ -103,6 +103,8 @@ class StatementFrame(Struct, omit_defaults=True):
     executions: int = 1
     is_eager: bool = False
     error: str | None = None
+    offset: int = 0
+    has_open_pattern: bool = False
     site: Number | None = None
     lazy_load: LazyLoadFrame | None = None
     object_load: ObjectLoad | None = None
@@ -151,6 +153,7 @@ class RecordFrame(Struct, omit_defaults=True, tag="record", tag_field="kind"):
         texts: texts of statements by number, those that are new.
         sites: call sites by number, likewise, each as file, line and function.
         classes: mapped classes by number, likewise.
+        is_excerpt: whether it is no request but some statements of what goes on, such as a connection.
     """
 
     method: str
@@ -165,6 +168,7 @@ class RecordFrame(Struct, omit_defaults=True, tag="record", tag_field="kind"):
     statements: tuple[StatementFrame, ...] = ()
     holds: tuple[HoldFrame, ...] = ()
     socket: SocketFrame | None = None
+    is_excerpt: bool = False
     endpoint: Number | None = None
     route: str | None = None
     scheme: str = "http"
@@ -214,6 +218,8 @@ STATEMENT_FIELDS = (
     "executions",
     "is_eager",
     "error",
+    "offset",
+    "has_open_pattern",
 )
 """What is the same in a statement and in its frame."""
 

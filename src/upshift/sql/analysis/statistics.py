@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from upshift.record import Histogram
+from upshift.record.ongoing import Ongoing
 from upshift.sql.analysis.digest import Digests
 from upshift.sql.analysis.windows import LONGEST_SECONDS, Windows
 
@@ -112,7 +113,8 @@ class StatementTable:
 
     def fold(self, record: Record) -> None:
         """Add the statements of a closed record."""
-        self.untold += record.statements_dropped
+        if not isinstance(record, Ongoing):  # whose statements come in excerpts
+            self.untold += record.statements_dropped
         if not record.statements:
             return
         self.records += 1

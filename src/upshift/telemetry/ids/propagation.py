@@ -11,17 +11,19 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from functools import wraps
 from inspect import iscoroutinefunction
+from operator import attrgetter
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from upshift.record import Record
 from upshift.record.identity import Ids, safe_request_id
+from upshift.record.ongoing import Ongoing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from contextvars import ContextVar
 
-    from upshift.record import Statement
+    from upshift.record import Record
+    from upshift.record.ongoing import Excerpt
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,23 +31,27 @@ T = TypeVar("T")
 TRACEPARENT, TRACESTATE, REQUEST_ID = "traceparent", "tracestate", "X-Request-ID"
 
 
-class Job(Record):
+class Job(Ongoing):
     """What goes on with a request's ids, beside it, after it or in another process.
 
-    It may go on for days and is never counted, so it keeps no statements, only their number.
+    It is never counted itself, but its statements are.
+
+    Args:
+        hand_on: takes its statements, some at a time.
     """
 
     __slots__ = ()
 
-    def __init__(self) -> None:
+    def __init__(self, hand_on: Callable[[Excerpt], None] | None = None) -> None:
         super().__init__("JOB", "", perf_counter())
+        self.hand_on = hand_on
 
     @classmethod
-    def of(cls, record: Record) -> Job:
-        """Return a job with the ids of a record, which has a route when its request is over."""
-        job = cls()
+    def of(cls, record: Record, route: str | None, hand_on: Callable[[Excerpt], None] | None = None) -> Job:
+        """Return a job with the ids of a record, and the route that it has by now."""
+        job = cls(hand_on)
         job.path = record.path
-        job.route = record.route
+        job.route = route
         job.request_id = record.request_id
         job.trace_id = record.trace_id
         job.span_id = record.span_id
@@ -54,10 +60,6 @@ class Job(Record):
         job.trace_state = record.trace_state
         job.context = None if record.context is None else dict(record.context)
         return job
-
-    def add(self, statement: Statement) -> None:  # noqa: ARG002 - it is only counted
-        """Count a statement."""
-        self.statements_dropped += 1
 
 
 class Propagation:
@@ -70,6 +72,8 @@ class Propagation:
         current: holds the open record.
         is_sampled: tells whether the request is traced, as far as is known: see `HeadSampling`. None where
             nothing is traced here.
+        route_of: tells the route of a request that may still be open.
+        hand_on: takes the statements of jobs, some at a time.
 
     Example:
         >>> from contextvars import ContextVar
@@ -86,9 +90,14 @@ class Propagation:
         self,
         current: ContextVar[Record | None],
         is_sampled: Callable[[Record], bool] | None = None,
+        *,
+        route_of: Callable[[Record], str | None] = attrgetter("route"),
+        hand_on: Callable[[Excerpt], None] | None = None,
     ) -> None:
         self._current = current
         self._is_sampled = is_sampled
+        self._route_of = route_of
+        self._hand_on = hand_on
         self._ids = Ids()
 
     def headers(self) -> dict[str, str]:
@@ -129,19 +138,25 @@ class Propagation:
         @wraps(function)
         def carried(*args: P.args, **kwargs: P.kwargs) -> T:
             context = present.copy()  # one context cannot be entered twice at a time
-            context.run(self._current.set, Job.of(origin))
-            return context.run(function, *args, **kwargs)
+            job = self._job_of(origin)
+            context.run(self._current.set, job)
+            try:
+                return context.run(function, *args, **kwargs)
+            finally:
+                job.hand_on_all()
 
         return carried
 
     def _carry_coroutine(self, function: Callable[P, Any], origin: Record) -> Callable[P, Any]:
         @wraps(function)
         async def carried(*args: P.args, **kwargs: P.kwargs) -> object:
-            token = self._current.set(Job.of(origin))
+            job = self._job_of(origin)
+            token = self._current.set(job)
             try:
                 return await function(*args, **kwargs)
             finally:
                 self._current.reset(token)
+                job.hand_on_all()
 
         return carried
 
@@ -154,7 +169,7 @@ class Propagation:
         Args:
             headers: as `headers` returned them, or of any message; names in any case.
         """
-        job = Job()
+        job = Job(self._hand_on)
         given = {
             name.lower().encode("latin-1", "replace"): value.encode("latin-1", "replace")
             for name, value in headers.items()
@@ -170,6 +185,10 @@ class Propagation:
             yield
         finally:
             self._current.reset(token)
+            job.hand_on_all()
+
+    def _job_of(self, origin: Record) -> Job:
+        return Job.of(origin, self._route_of(origin), self._hand_on)
 
 
 def outgoing_headers(record: Record, *, is_sampled: bool | None) -> dict[str, str]:
@@ -181,6 +200,7 @@ def outgoing_headers(record: Record, *, is_sampled: bool | None) -> dict[str, st
             that the caller's span and flag are handed on.
 
     Example:
+        >>> from upshift.record import Record
         >>> record = Record("GET", "/", 0.0)
         >>> record.request_id = "checkout-7"
         >>> record.trace_id, record.span_id = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

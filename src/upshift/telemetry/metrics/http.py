@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from upshift.record import METHODS, CountedSeries, Kind, known_method
+from upshift.record.ongoing import Excerpt
 from upshift.telemetry.metrics.registry import DURATION_BUCKETS, SIZE_BUCKETS
 from upshift.telemetry.operation import operation_of
 
@@ -176,6 +177,11 @@ class HttpMetrics:
         if record.is_streamed:
             self._first_byte.at((route,)).observe(record.first_byte_seconds)
         if record.statements:
+            self._add_statements(record.statements, record.route)
+
+    def add_excerpt(self, record: Record) -> None:
+        """Count the statements of what goes on, such as a WebSocket connection, and nothing else of it."""
+        if isinstance(record, Excerpt):
             self._add_statements(record.statements, record.route)
 
     def _add_statements(self, statements: list[Statement], route: str | None) -> None:
