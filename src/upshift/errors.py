@@ -10,6 +10,7 @@ Every one is an `UpshiftError`, so a caller that wants them all catches one name
     ├── IndexAdviceError         an index could not be created, verified or removed
     ├── MaintenanceError         a table or an index could not be maintained, or another session is at it
     ├── RecordingError           a recording cannot be made, or a file is none that can be read
+    ├── CacheKeyError            no key can be made from a cached function's parameters or arguments
     ├── ServerUnavailableError   an embedded server could not be had or did not start
     ├── LoadError                a load test cannot run as asked
     └── ProofError               a comparison is void: a variant did not start, died or misbehaved
@@ -63,6 +64,10 @@ class MaintenanceError(UpshiftError):
 
 class RecordingError(UpshiftError):
     """A recording cannot be made there, or a file is no recording that this Upshift can read."""
+
+
+class CacheKeyError(UpshiftError, TypeError):
+    """No key can be made for a cached function, from its parameters or from the arguments of a call."""
 
 
 class ServerUnavailableError(UpshiftError):

@@ -1,0 +1,121 @@
+"""Keys of calls: made from the arguments by the signature, so that equal calls have equal keys.
+
+`f(1)`, `f(x=1)` and a call that leaves 1 as the default have one key; `f(1)`, `f(1.0)` and `f(True)` have
+three. What may be in a key is a closed list of types with values that mean the same in every process. An
+object that is equal only to itself would fill the cache with entries that nobody can ever hit.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import inspect
+from dataclasses import fields, is_dataclass
+from decimal import Decimal
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from upshift.errors import CacheKeyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable
+
+MAX_TEXT = 1_000
+"""Characters of a text, or bytes, in a key: whoever passes more, passes a document and not its name."""
+
+_PLAIN = frozenset({int, str})
+_ATOMS = frozenset({
+    bool, bytes, complex, float, int, str, type(None), Decimal, UUID,
+    dt.date, dt.datetime, dt.time, dt.timedelta,
+})  # fmt: skip
+
+
+class CallKeys:
+    """Makes the keys of one function's calls.
+
+    Args:
+        function: the function.
+        ignore: parameters that the value does not depend on, such as a session.
+
+    Raises:
+        CacheKeyError: the function has no parameter of that name, or is a method: what of `self` the value
+            depends on has to be told by a key of its own.
+
+    Example:
+        >>> def product(session, number, *, currency="TWD"): ...
+        >>> keys = CallKeys(product, ignore=["session"])
+        >>> keys.of((object(), 7), {}) == keys.of((object(),), {"number": 7, "currency": "TWD"})
+        True
+    """
+
+    def __init__(self, function: Callable[..., Any], ignore: Iterable[str] = ()) -> None:
+        self._name = getattr(function, "__qualname__", repr(function))
+        self._signature = inspect.signature(function)
+        self._ignored = frozenset(ignore)
+        parameters = self._signature.parameters
+        for name in self._ignored - parameters.keys():
+            raise CacheKeyError(f"{self._name} has no parameter {name!r} that could be ignored")
+        first = next(iter(parameters), "")
+        if first in {"self", "cls"} and first not in self._ignored:
+            raise CacheKeyError(
+                f"{self._name} is a method: tell by key= what of {first} the value depends on, "
+                f"or ignore=[{first!r}] if it depends on nothing of it"
+            )
+        plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        self._is_simple = len(parameters) == 1 and all(each.kind in plain for each in parameters.values())
+
+    def of_call(self, *arguments: Any, **named: Any) -> Hashable:
+        """Return the key of a call that is written as one."""
+        return self.of(arguments, named)
+
+    def of(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> Hashable:
+        """Return the key of a call.
+
+        Raises:
+            CacheKeyError: an argument cannot be part of a key; the message says which, and what to do.
+            TypeError: the function cannot be called like that.
+        """
+        # No text is a number, so these need no types beside them.
+        if self._is_simple and not named and len(arguments) == 1 and type(arguments[0]) is int:
+            return int(arguments[0])
+        bound = self._signature.bind(*arguments, **named)
+        bound.apply_defaults()
+        if self._is_simple:
+            (only,) = bound.arguments.values()
+            part = self._part(next(iter(bound.arguments)), only)
+            return only if type(only) in _PLAIN else part
+        return tuple(
+            (name, self._part(name, value))
+            for name, value in bound.arguments.items()
+            if name not in self._ignored
+        )
+
+    def _part(self, name: str, value: Any) -> Hashable:
+        kind = type(value)
+        if kind in _ATOMS:
+            if isinstance(value, (str, bytes)) and len(value) > MAX_TEXT:
+                raise self._refused(name, f"has {len(value)} characters, and a key holds {MAX_TEXT}")
+            return value if kind is str else (kind.__name__, value)
+        if isinstance(value, Enum):
+            return kind.__qualname__, value.name
+        if kind in {tuple, list}:
+            return kind.__name__, tuple(self._part(name, each) for each in value)
+        if kind in {set, frozenset}:
+            return kind.__name__, frozenset(self._part(name, each) for each in value)
+        if kind is dict:
+            items = ((self._part(name, key), self._part(name, each)) for key, each in value.items())
+            return kind.__name__, frozenset(items)
+        if is_dataclass(kind) and _is_frozen(kind):
+            parts = ((each.name, self._part(name, getattr(value, each.name))) for each in fields(kind))
+            return kind.__qualname__, tuple(parts)
+        raise self._refused(name, f"is a {kind.__qualname__}, whose value means nothing in another process")
+
+    def _refused(self, name: str, reason: str) -> CacheKeyError:
+        return CacheKeyError(
+            f"{name} of {self._name} {reason}: "
+            f"give key=, or ignore=[{name!r}] if the value does not depend on it"
+        )
+
+
+def _is_frozen(kind: Any) -> bool:
+    return bool(kind.__dataclass_params__.frozen)
