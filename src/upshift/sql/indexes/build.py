@@ -10,8 +10,8 @@ invalid index behind (https://www.postgresql.org/docs/current/sql-createindex.ht
 - What was built is marked by a comment, `upshift: …`. `undo_indexes` removes what is so marked, and invalid
   indexes with names of Upshift's. An index with such a name that a migration made stays.
 
-SQLite builds an index in one transaction and has no comments. The name is the mark there: it follows from
-table and columns (`Index.name`), so an index that merely has a similar name is told apart.
+SQLite builds an index in one transaction and has no comments; `upshift.sql.indexes.built` tells how what was
+built is known again.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from upshift.sql.catalog import (
     quoted,
     read_postgres_table,
     read_sqlite_table,
-    sqlite_index_columns,
 )
 from upshift.sql.engines import connected
 from upshift.sql.exclusive import exclusive_session
-from upshift.sql.indexes.index import NAME_PREFIX, Index
+from upshift.sql.indexes.built import built_on_postgres, built_on_sqlite
 from upshift.sql.plans.explain import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from upshift.sql.indexes.index import Index
 
 _MARK = "upshift: advised and built by `upshift index apply`"
 _DUPLICATE = "42P07"  # SQLSTATE duplicate_table, which PostgreSQL also gives for indexes
@@ -55,17 +56,6 @@ _STATE = sa.text("""
                AS is_building
     FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
     WHERE c.relname = :name AND i.indrelid = to_regclass(:table)
-""")
-
-_OURS = sa.text(r"""
-    SELECT n.nspname, c.relname
-    FROM pg_index i
-    JOIN pg_class c ON c.oid = i.indexrelid
-    JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relname ~ '^upshift_.*_[0-9a-f]{8}$'
-      AND (NOT i.indisvalid OR obj_description(i.indexrelid, 'pg_class') LIKE 'upshift:%')
-      AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid)
-    ORDER BY 1, 2
 """)
 
 
@@ -208,7 +198,7 @@ def _unfinished(index: Index, reason: str) -> str:
 
 def _undo_postgres(engine: sa.Engine, on_progress: Callable[[str], None]) -> Iterator[Outcome]:
     with exclusive_session(engine, _SETTINGS) as connection:
-        for schema, name in connection.execute(_OURS).all():
+        for schema, name in [(each.schema, each.name) for each in built_on_postgres(connection)]:
             on_progress(f"removing {name}")
             try:
                 sql = f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(schema)}.{quoted(name)}"
@@ -238,7 +228,7 @@ def _driver(connection: sa.Connection) -> sqlite3.Connection:
 
 def _undo_sqlite(engine: sa.Engine, on_progress: Callable[[str], None]) -> Iterator[Outcome]:
     with connected(engine) as connection:
-        for name in _ours_sqlite(_driver(connection)):
+        for name in [each.name for each in built_on_sqlite(_driver(connection))]:
             on_progress(f"removing {name}")
             try:
                 connection.exec_driver_sql(f"DROP INDEX {quoted(name)}")
@@ -247,18 +237,3 @@ def _undo_sqlite(engine: sa.Engine, on_progress: Callable[[str], None]) -> Itera
                 yield Outcome(name, "failed", first_line(error))
             else:
                 yield Outcome(name, "removed")
-
-
-def _ours_sqlite(connection: sqlite3.Connection) -> list[str]:
-    """The indexes whose name is the one that follows from their table and columns."""
-    query = "SELECT name, tbl_name FROM sqlite_master WHERE type = 'index' AND name LIKE ?"
-    try:
-        named_alike = connection.execute(query, (NAME_PREFIX + "%",)).fetchall()
-        return [
-            name
-            for name, table in named_alike
-            if (columns := sqlite_index_columns(connection, name))
-            and Index("sqlite", table, columns).name == name
-        ]
-    except sqlite3.Error as error:
-        raise IndexAdviceError(f"the database's indexes cannot be read: {error}") from error

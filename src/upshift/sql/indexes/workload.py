@@ -14,12 +14,17 @@ from upshift.sql.placeholders import Sample
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from upshift.record import Record
+    from upshift.sql.analysis.statistics import StatementStatistics
     from upshift.sql.placeholders import Parameters
 
 MAX_STATEMENTS = 500
 """Distinct statements that are looked at in one run: those that came first."""
 
-MAX_SAMPLES = 4
+MAX_SAMPLES = 8
+"""Different sets of parameters that are kept of one statement."""
+
+MAX_VARIANTS = 4
 """Sets of parameters of one statement that are planned for and replayed."""
 
 
@@ -51,7 +56,31 @@ class Work:
     @property
     def variants(self) -> tuple[Sample, ...]:
         """The statement with each set of parameters; once without any where none were kept."""
-        return tuple(Sample(self.sql, each) for each in self.samples[:MAX_SAMPLES]) or (self.sample,)
+        return tuple(Sample(self.sql, each) for each in self.samples[:MAX_VARIANTS]) or (self.sample,)
+
+
+def observed_workload(
+    statements: Iterable[StatementStatistics], records: Iterable[Record] = ()
+) -> list[Work]:
+    """Return what was observed as a workload, the most expensive statement first.
+
+    Args:
+        statements: the statistics, with the text and the parameters of the slowest execution of each.
+        records: further executions, for their parameters.
+    """
+    sent: dict[str, list[Parameters]] = {}
+    for record in records:
+        for statement in record.statements:
+            known = sent.setdefault(statement.sql, [])
+            if statement.executions == 1 and statement.parameters is not None and len(known) < MAX_SAMPLES:
+                known += [statement.parameters] if statement.parameters not in known else []
+    found = []
+    for row in statements:
+        calls = row.seconds.count
+        slowest = [] if row.parameters is None else [row.parameters]
+        samples = (*slowest, *(each for each in sent.get(row.sql, ()) if each not in slowest))
+        found.append(Work(row.sql, samples[:MAX_SAMPLES], max(calls, 1), row.rows / calls if calls else None))
+    return found
 
 
 def as_workload(statements: Iterable[Sample | Work]) -> list[Work]:
