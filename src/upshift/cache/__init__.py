@@ -3,3 +3,8 @@
 Flows in: statements of hooked engines, by which it knows what was read and written.
 Flows out: values of cached functions, each checked against the tokens of what it was computed from.
 """
+
+from upshift.cache.cache import Cache
+from upshift.cache.statistics import Statistics
+
+__all__ = ["Cache", "Statistics"]

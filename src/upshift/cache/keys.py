@@ -62,7 +62,11 @@ class CallKeys:
                 f"or ignore=[{first!r}] if it depends on nothing of it"
             )
         plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        self._is_simple = len(parameters) == 1 and all(each.kind in plain for each in parameters.values())
+        self._is_simple = (
+            len(parameters) == 1
+            and not self._ignored
+            and all(each.kind in plain for each in parameters.values())
+        )
 
     def of_call(self, *arguments: Any, **named: Any) -> Hashable:
         """Return the key of a call that is written as one."""

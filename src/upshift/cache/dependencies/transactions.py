@@ -118,7 +118,11 @@ class CommitHooks:
 
     def _before(self, context: Any, sql: str) -> tuple[frozenset[str], str] | None:
         """Note a statement; one that commits by itself is announced, to be settled when it is over."""
-        if not isinstance(context, DefaultExecutionContext):
+        # Else it is the dialect's own, such as those that it sends on its first connection.
+        is_asked_for = (
+            isinstance(context, DefaultExecutionContext) and context.root_connection._allow_autobegin
+        )
+        if not is_asked_for:
             return None
         tables, reading = self._tables.of_context(context, sql), current_reading()
         if reading is None and not tables.written:
