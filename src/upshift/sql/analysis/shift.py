@@ -46,11 +46,33 @@ def shift(before: Sequence[float], after: Sequence[float], alpha: float) -> Shif
         >>> shift([1.0, 1.1], [2.0, 2.1], 0.05) is None
         True
     """
-    rank = _rank(len(before), len(after), alpha)
-    if rank is None:
-        return None
-    differences = sorted(late - early for late in after for early in before)
-    return Shift(median(differences), differences[rank], differences[-1 - rank])
+    return Shifts(alpha).of(before, after)
+
+
+class Shifts:
+    """Tells shifts of many samples, and remembers what depends on how many values they have.
+
+    Args:
+        alpha: as `shift` takes it.
+
+    Attributes:
+        alpha: the same.
+    """
+
+    def __init__(self, alpha: float) -> None:
+        self.alpha = alpha
+        self._ranks: dict[tuple[int, int], int | None] = {}
+
+    def of(self, before: Sequence[float], after: Sequence[float]) -> Shift | None:
+        """Return how far `after` lies above `before`; None where there are too few values to tell."""
+        sizes = len(before), len(after)
+        if sizes not in self._ranks:
+            self._ranks[sizes] = _rank(*sizes, self.alpha)
+        rank = self._ranks[sizes]
+        if rank is None:
+            return None
+        differences = sorted(late - early for late in after for early in before)
+        return Shift(median(differences), differences[rank], differences[-1 - rank])
 
 
 def absence(seen: int, present: int, absent: int) -> float:

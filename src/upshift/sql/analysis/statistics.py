@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from upshift.record import Histogram
+from upshift.record.fork import after_fork
 from upshift.record.ongoing import Ongoing
 from upshift.sql.analysis.digest import Digests
 from upshift.sql.analysis.windows import LONGEST_SECONDS, Windows
@@ -105,10 +106,16 @@ class StatementTable:
 
     def __init__(self, slow_seconds: float = math.inf, longest_window: float = LONGEST_SECONDS) -> None:
         self.digests = Digests()
+        self._slow_seconds = slow_seconds
+        self._longest_window = longest_window
+        self._begin()
+        after_fork(self._begin)
+
+    def _begin(self) -> None:
+        """Begin with nothing; in a forked child, what is known is the parent's."""
         self.records = 0
         self.untold = 0
-        self.windows = Windows(longest_window)
-        self._slow_seconds = slow_seconds
+        self.windows = Windows(self._longest_window)
         self._rows: dict[str, StatementStatistics] = {}
 
     def fold(self, record: Record) -> None:

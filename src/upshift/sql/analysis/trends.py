@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from upshift.sql.analysis.shift import absence, shift
+from upshift.sql.analysis.shift import Shifts, absence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -95,11 +95,12 @@ def compare(before: Sequence[Window], after: Sequence[Window]) -> tuple[Trend, .
     if not (earlier and later and digests):
         return ()
     alpha = ALPHA / (2 * len(digests))  # each is asked for its times and for its frequency
-    trends = [trend for digest in digests for trend in _of(digest, earlier, later, alpha)]
+    shifts = Shifts(alpha)
+    trends = [trend for digest in digests for trend in _of(digest, earlier, later, shifts)]
     return tuple(sorted(trends, key=_size, reverse=True))
 
 
-def _of(digest: str, earlier: Sequence[Window], later: Sequence[Window], alpha: float) -> Iterator[Trend]:
+def _of(digest: str, earlier: Sequence[Window], later: Sequence[Window], shifts: Shifts) -> Iterator[Trend]:
     early = [window.usage.get(digest) for window in earlier]
     late = [window.usage.get(digest) for window in later]
     counts = [sum(usage.count for usage in side if usage) for side in (early, late)]
@@ -110,13 +111,13 @@ def _of(digest: str, earlier: Sequence[Window], later: Sequence[Window], alpha: 
     if not all(counts):
         present, absent = (late, early) if counts[1] else (early, late)
         seen = sum(usage is not None for usage in present)
-        if max(counts) >= ENOUGH and absence(seen, len(present), len(absent)) <= alpha:
+        if max(counts) >= ENOUGH and absence(seen, len(present), len(absent)) <= shifts.alpha:
             kind: TrendKind = "new" if counts[1] else "gone"
             yield Trend(digest=digest, kind=kind, before=rates[0], after=rates[1])
         return
     if min(counts) < ENOUGH:
         return
-    times = shift(_logs(early), _logs(late), alpha)
+    times = shifts.of(_logs(early), _logs(late))
     typical = [
         math.exp(sum(usage.logs for usage in side if usage) / sum(usage.count for usage in side if usage))
         for side in (early, late)
@@ -125,7 +126,7 @@ def _of(digest: str, earlier: Sequence[Window], later: Sequence[Window], alpha: 
         kind = "slower" if times.estimate > 0 else "faster"
         if abs(typical[1] - typical[0]) >= LEAST_SECONDS:
             yield _trend(digest, kind, typical, times.low, times.high)
-    often = shift(_frequencies(early, earlier), _frequencies(late, later), alpha)
+    often = shifts.of(_frequencies(early, earlier), _frequencies(late, later))
     if often and _is_trend(often.estimate, often.low, often.high, OFTENER):
         kind = "more frequent" if often.estimate > 0 else "less frequent"
         yield _trend(digest, kind, rates, often.low, often.high)

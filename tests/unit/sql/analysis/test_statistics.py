@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from upshift.record import CallSite, Record, Statement
@@ -157,6 +159,19 @@ def test_a_full_table_goes_on_counting_what_it_knows(table, monkeypatch):
     table.fold(record(statement("SELECT a"), statement("SELECT b"), statement("SELECT a")))
     (row,) = table.rows()
     assert (row.seconds.count, table.untold) == (2, 1)
+
+
+def test_a_forked_child_begins_with_nothing(table):
+    table.fold(record(statement()))
+    reading, writing = os.pipe()
+    if not os.fork():
+        os.write(writing, f"{len(table.rows())} {table.records} {len(table.windows.all())}".encode())
+        os._exit(0)
+    os.wait()
+    assert os.read(reading, 100) == b"0 0 0"
+    os.close(reading)
+    os.close(writing)
+    assert len(table.rows()) == 1
 
 
 def test_two_tables_know_nothing_of_each_other():
