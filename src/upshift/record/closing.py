@@ -3,18 +3,19 @@
 Every request is counted, but few are looked at: those with statements, those that failed or were slow, a
 sample; and all of them when each has a line in the log. To keep a record for a tenth of a second costs more
 than all that is counted of it, since the next request then has no warm memory to use again. So what is
-counted is four numbers, each appended to those of other requests of its kind; and most records go at once.
+counted is four numbers, which wait for those of other requests of its kind; and most records go at once.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from math import inf, nextafter
 from random import random
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from upshift.record.backlog import Backlog
 from upshift.record.completion import complete
+from upshift.record.fork import after_fork
 from upshift.record.method import OTHER_METHOD, known_method
 from upshift.record.model import SERVER_ERROR, is_failure
 
@@ -59,13 +60,10 @@ class Kind(NamedTuple):
 
 
 class Series(Protocol):
-    """Numbers that are added at next to no price, and put into buckets some dozens at a time."""
+    """Numbers that are put into buckets some dozens at a time."""
 
-    def adder(self) -> Callable[[float], None]:
-        """Return what adds a number."""
-
-    def settle(self) -> None:
-        """Put what was added into buckets, unless that is under way."""
+    def observe_all(self, values: Iterable[float]) -> None:
+        """Add some numbers."""
 
 
 class CountedSeries(NamedTuple):
@@ -87,29 +85,27 @@ class CountedSeries(NamedTuple):
 class _Tally:
     """Requests of one kind; those that take longer than `limit` are looked at, and all that failed."""
 
-    __slots__ = (
-        "add_duration",
-        "add_request_bytes",
-        "add_response_bytes",
-        "add_seconds",
-        "add_statements",
-        "durations",
-        "is_failed",
-        "left",
-        "limit",
-        "series",
-    )
+    __slots__ = ("durations", "is_failed", "limit", "series", "waiting")
 
-    def __init__(self, kind: Kind, durations: RouteDurations, series: CountedSeries | None) -> None:
+    def __init__(
+        self, kind: Kind, durations: RouteDurations, series: CountedSeries | None, limit: float
+    ) -> None:
         self.is_failed = kind.is_failed
         self.durations = durations
         self.series = series
-        self.left = SETTLING
-        self.limit = 0.0
-        self.add_duration = durations.adder()
-        nowhere = deque[float](maxlen=0).append
-        adders = (nowhere,) * 4 if series is None else tuple(each.adder() for each in series)
-        self.add_seconds, self.add_request_bytes, self.add_response_bytes, self.add_statements = adders
+        self.waiting: list[tuple[float, int, int, int]] = []
+        self.settle(limit)
+
+    def settle(self, limit: float) -> None:
+        """Put what waits into buckets, and learn from what is there who is slow; `limit` is slow anywhere."""
+        taken = self.waiting[:]
+        del self.waiting[: len(taken)]  # what others have appended meanwhile stays
+        if taken:
+            columns = [*zip(*taken, strict=True)]
+            self.durations.add_all(columns[0])
+            for series, column in zip(self.series or (), columns, strict=False):
+                series.observe_all(column)
+        self.limit = -inf if self.is_failed else min(self.durations.slow, limit)
 
 
 class Closing:
@@ -131,10 +127,11 @@ class Closing:
         >>> from upshift.record.model import Record
         >>> from upshift.settings import RecordSettings
         >>> keeper = Keeper(RecordSettings())
-        >>> close = Closing(keeper)
+        >>> closing = Closing(keeper)
         >>> record = Record("GET", "/orders/7", 0.0)
         >>> record.route, record.status, record.seconds = "/orders/{order_id}", 200, 0.012
-        >>> close(record)
+        >>> closing.close(record)
+        >>> closing.drain()
         >>> keeper.durations()["GET /orders/{order_id}"].sum
         0.012
     """
@@ -156,32 +153,32 @@ class Closing:
         self.takes_all = takes_all
         self._errors: set[str] = set()
         self._tallies: dict[tuple[str, str | None, int, str | None], _Tally] = {}
+        self._settling = Lock()
         self._backlog = Backlog(takers, after=after)
+        after_fork(self._forget)
 
     @property
     def faults(self) -> int:
         """Calls of takers that failed."""
         return self._backlog.faults
 
-    def __call__(self, record: Record) -> None:
+    def close(self, record: Record) -> None:
         """Count a record, keep it if it is worth it, and have it taken if it is to be."""
         tally = self._tallies.get((record.method, record.route, record.status, record.error))
         if tally is None:
             tally = self._find(record)
-        seconds, statements = record.seconds, record.statements
-        tally.add_duration(seconds)
-        tally.add_seconds(seconds)
-        tally.add_request_bytes(record.request_bytes)
-        tally.add_response_bytes(record.response_bytes)
-        tally.add_statements(len(statements) + record.statements_dropped)
-        tally.left -= 1
-        if tally.left <= 0:
+        seconds, statements, waiting = record.seconds, record.statements, tally.waiting
+        count = len(statements) + record.statements_dropped
+        waiting.append((seconds, record.request_bytes, record.response_bytes, count))
+        if len(waiting) >= SETTLING:
             self._settle(tally)
         is_long = seconds > tally.limit
         is_kept = is_long or random() < self._sample_rate  # noqa: S311 - sampling, not secrets
         is_taken = statements or is_long or self.takes_all or record.is_streamed or record.is_sampled
-        if is_kept or is_taken:
-            complete(record)
+        if not (is_kept or is_taken):
+            record.scope = None
+            return
+        complete(record)
         if is_kept:
             self._keeper.keep(record)
         if is_taken:
@@ -192,7 +189,10 @@ class Closing:
         self._backlog.add(record)
 
     def drain(self) -> None:
-        """Hand on all records that wait."""
+        """Count all requests that are over, and hand on all records that wait."""
+        with self._settling:
+            for tally in tuple(self._tallies.values()):
+                tally.settle(self._limit)
         self._backlog.drain()
 
     def _find(self, record: Record) -> _Tally:
@@ -209,13 +209,19 @@ class Closing:
         if tally is None:
             durations = self._keeper.durations_of(kind.method, kind.route)
             series = None if self._counted is None else self._counted(kind)
-            tally = self._tallies[kind] = _Tally(kind, durations, series)
-            self._settle(tally)
+            tally = self._tallies[kind] = _Tally(kind, durations, series, self._limit)
         return tally
 
     def _settle(self, tally: _Tally) -> None:
-        tally.left = SETTLING
-        tally.durations.settle()
-        for series in tally.series or ():
-            series.settle()
-        tally.limit = -inf if tally.is_failed else min(tally.durations.slow, self._limit)
+        # Where somebody is at it, perhaps this very thread before a signal, it is left to the next request.
+        if self._settling.acquire(blocking=False):
+            try:
+                tally.settle(self._limit)
+            finally:
+                self._settling.release()
+
+    def _forget(self) -> None:
+        """In a forked child: what waits is the parent's, and so is who may hold the lock."""
+        self._settling = Lock()
+        for tally in self._tallies.values():
+            tally.waiting.clear()

@@ -1,21 +1,21 @@
-"""What is read of a request's headers, and made of its statements, only when its record is kept or taken."""
+"""What is read of a request, and made of its statements, only when its record is kept or taken."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from upshift.record.model import MAX_METHOD, MAX_TEXT
 from upshift.record.settling import settle
 
 if TYPE_CHECKING:
     from upshift.record.model import Record
-
 
 MAX_VALUE = 200
 """Characters kept of a header's value; what is longer is no media type and no coding."""
 
 
 def complete(record: Record) -> None:
-    """Read what a closed record tells of itself in headers, and let go of what it no longer needs.
+    """Read what scope and headers tell of a closed record, cut what is too long, and let go of the rest.
 
     Twice changes nothing.
 
@@ -29,11 +29,19 @@ def complete(record: Record) -> None:
     """
     if record.statements:
         settle(record)
+    if (scope := record.scope) is not None:
+        record.scope = None
+        record.method, record.path = record.method[:MAX_METHOD], record.path[:MAX_TEXT]
+        record.endpoint = scope.get("endpoint")
+        record.scheme = scope.get("scheme") or record.scheme
+        if client := scope.get("client"):
+            record.client = client[0]
     request, response = record.request_headers, record.response_headers
-    record.request_headers, record.response_headers = {}, ()
-    if accept := request.get(b"accept-encoding"):
-        record.accept_encoding = _text(accept)
-    for name, value in response:  # ASGI has header names in lower case
+    record.request_headers = record.response_headers = ()
+    for name, value in request:  # ASGI has header names in lower case
+        if name == b"accept-encoding":
+            record.accept_encoding = _text(value)
+    for name, value in response:
         if name == b"content-type":
             record.content_type = _text(value).partition(";")[0].rstrip()
         elif name == b"content-encoding":

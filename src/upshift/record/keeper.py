@@ -7,17 +7,14 @@ Each route has a histogram of all its durations, which tells who is among the sl
 from __future__ import annotations
 
 import math
-from array import array
 from collections import deque
-from threading import Lock
 from typing import TYPE_CHECKING
 
-from upshift.record.fork import after_fork
 from upshift.record.histogram import RELATIVE_ERROR, Histogram
 from upshift.record.model import NO_ROUTE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Collection
 
     from upshift.record.model import Record
     from upshift.settings import RecordSettings
@@ -38,43 +35,23 @@ REVIEW_SHARE = 8
 class RouteDurations:
     """The durations of one route's requests, and from which on one is among the slowest.
 
+    Only one thread may add at a time.
+
     Attributes:
-        seconds: their distribution, without what was added since it was last settled.
+        seconds: their distribution.
         slow: a longer duration is among the slowest; infinite until enough are known.
     """
 
-    __slots__ = ("_lock", "_waiting", "review_at", "seconds", "slow")
+    __slots__ = ("review_at", "seconds", "slow")
 
     def __init__(self) -> None:
         self.seconds = Histogram()
         self.slow = math.inf
         self.review_at = LEARNING
-        self._lock = Lock()
-        self._waiting = array("d")
 
-    def adder(self) -> Callable[[float], None]:
-        """Return what adds a duration."""
-        return self._waiting.append
-
-    def settle(self) -> None:
-        """Put what was added into buckets, unless that is under way."""
-        if not self._lock.acquire(blocking=False):
-            return
-        try:
-            self._settle()
-        finally:
-            self._lock.release()
-
-    def forget(self) -> None:
-        """In a forked child: what was added is the parent's, and so is who may hold the lock."""
-        self._lock = Lock()
-        del self._waiting[:]
-
-    def _settle(self) -> None:
-        taken = self._waiting.tolist()
-        del self._waiting[: len(taken)]  # what others have appended meanwhile stays
-        for each in taken:
-            self.seconds.add(each)
+    def add_all(self, durations: Collection[float]) -> None:
+        """Add durations."""
+        self.seconds.add_all(durations)
         if self.seconds.count >= self.review_at:
             self.review_at = self.seconds.count + self.seconds.count // REVIEW_SHARE
             # A quantile may be a little low, and of nearly equal durations that would keep most.
@@ -96,7 +73,6 @@ class Keeper:
         self._ring: deque[Record] = deque(maxlen=settings.ring_size)
         self._routes: dict[tuple[str, str | None], RouteDurations] = {}
         self._others = RouteDurations()
-        after_fork(self._forget)
 
     def keep(self, record: Record) -> None:
         """Keep a record, in the place of the oldest."""
@@ -117,13 +93,7 @@ class Keeper:
 
     def durations(self) -> dict[str, Histogram]:
         """Return the distribution of durations, in seconds, by route (`GET /orders/{order_id}`)."""
-        routes = tuple(self._routes.items())
-        for _, durations in routes:
-            durations.settle()
         return {
-            f"{method} {template or NO_ROUTE}": durations.seconds for (method, template), durations in routes
+            f"{method} {template or NO_ROUTE}": durations.seconds
+            for (method, template), durations in tuple(self._routes.items())
         }
-
-    def _forget(self) -> None:
-        for durations in (*self._routes.values(), self._others):
-            durations.forget()

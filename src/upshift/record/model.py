@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from starlette.types import Scope
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 MAX_STATEMENTS = 2_000
 """Statements that one record keeps in full; further ones are only counted."""
+
+MAX_METHOD = 20
+"""Characters kept of the method; servers pass on any word."""
 
 MAX_TEXT = 2_000
 """Characters kept of the path; a hostile one cannot fill the memory that keeps records."""
@@ -31,8 +34,6 @@ SERVER_ERROR = 500
 
 REQUEST_ID = b"x-request-id"
 """The header that tells a request's id."""
-
-_NO_HEADERS: Mapping[bytes, bytes] = {}
 
 NO_ROUTE = "(no route)"
 """The name that all requests without a route share."""
@@ -144,14 +145,14 @@ class Record:
     """One HTTP request, from its first byte in to its last byte out.
 
     Attributes:
-        scope: the ASGI scope while the request is open, then None.
+        scope: the ASGI scope until the request has been counted, then None.
         request_headers: those of the request, until the record is complete (`upshift.record.completion`).
         response_headers: those of the response, likewise.
         is_closed: whether the request is over; what it does later is nobody's.
         method: the HTTP method, upper case.
         path: the path asked for, without the query string.
-        scheme: `http` or `https`, as the server says.
-        client: the client's address, as the server says; "" where it does not.
+        scheme: `http` or `https`, as the server says, once the record is complete.
+        client: the client's address, as the server says, likewise; "" where it does not.
         route: the route's template (`/orders/{order_id}`); None where no route matched.
         status: the HTTP status sent; 500 where the application raised before it sent one; 0 while open.
         started: `time.perf_counter()` at the start, in seconds.
@@ -173,7 +174,7 @@ class Record:
         content_type: the response's media type without parameters, lower case; "" if it has none.
         content_encoding: the response's content coding, lower case; "" if it has none.
         accept_encoding: the request's Accept-Encoding header; "" if it has none.
-        endpoint: the function that the route leads to, where the framework tells.
+        endpoint: the function that the route leads to, where the framework tells, likewise.
         statements: the statements executed, in order, at most `MAX_STATEMENTS` of them.
         statements_dropped: statements beyond that bound.
         checkouts: the connections on which statements were sent, until the record is complete.
@@ -183,27 +184,30 @@ class Record:
         context: what the application wants said in the log lines of this request; None until it does.
     """
 
-    # What most requests have is in slots; what few have is the class's until it is set. To set all in each
-    # record takes some tenths of a microsecond of every request, and half as much memory again.
+    # What is asked of every request is in slots; what few have is the class's until it is set. To set all in
+    # each record takes some tenths of a microsecond of every request, and half as much memory again; to ask
+    # for what is the class's takes four times what a slot does.
     __slots__ = (
         "__dict__",
-        "client",
-        "endpoint",
+        "error",
         "first_byte_seconds",
         "is_closed",
+        "is_sampled",
+        "is_streamed",
         "method",
         "path",
+        "request_bytes",
         "request_headers",
         "request_id",
         "response_bytes",
         "response_headers",
         "route",
-        "scheme",
         "scope",
         "seconds",
         "span_id",
         "started",
         "statements",
+        "statements_dropped",
         "status",
         "trace_id",
     )
@@ -212,18 +216,16 @@ class Record:
     cache_hits = 0
     cache_seconds = 0.0
     checkouts: list[Checkout] | None = None
+    client = ""
     content_encoding = ""
     content_type = ""
     context: dict[str, Any] | None = None
-    error: str | None = None
+    endpoint: Callable[..., Any] | None = None
     holds: tuple[Hold, ...] = ()
-    is_sampled: bool | None = None
-    is_streamed = False
     parent_span_id = ""
     pool_wait_seconds = 0.0
     queue_seconds = 0.0
-    request_bytes = 0
-    statements_dropped = 0
+    scheme = "http"
     trace_state = ""
 
     def __init__(self, method: str, path: str, started: float) -> None:
@@ -231,21 +233,23 @@ class Record:
         self.path = path
         self.started = started
         self.scope: Scope | None = None
-        self.request_headers: Mapping[bytes, bytes] = _NO_HEADERS
+        self.request_headers: Iterable[tuple[bytes, bytes]] = ()
         self.response_headers: Iterable[tuple[bytes, bytes]] = ()
         self.is_closed = False
-        self.scheme = "http"
-        self.client = ""
+        self.is_sampled: bool | None = None
+        self.is_streamed = False
         self.route: str | None = None
-        self.endpoint: Callable[..., Any] | None = None
         self.status = 0
+        self.error: str | None = None
         self.request_id = ""
         self.trace_id = ""
         self.span_id = ""
         self.first_byte_seconds = 0.0
         self.seconds = 0.0
+        self.request_bytes = 0
         self.response_bytes = 0
         self.statements: list[Statement] = []
+        self.statements_dropped = 0
 
     @property
     def operation(self) -> str:
@@ -274,16 +278,6 @@ class Record:
             self.statements.append(statement)
         else:
             self.statements_dropped += 1
-
-    def close(self, scope: Scope, route: str | None) -> None:
-        """Note what the scope tells when the application has returned, and let go of it."""
-        self.route = route
-        self.endpoint = scope.get("endpoint")
-        self.scheme = scope.get("scheme") or self.scheme
-        if client := scope.get("client"):
-            self.client = client[0]
-        self.scope = None
-        self.is_closed = True
 
     def bind(self, **fields: object) -> None:
         """Have fields said in all log lines of this request from now on, and in its access line."""

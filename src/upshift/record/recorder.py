@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from time import perf_counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
 
 from upshift.record.fork import after_fork
-from upshift.record.identity import Ids, safe_request_id
-from upshift.record.model import INCOMPLETE, MAX_TEXT, REQUEST_ID, Record
+from upshift.record.identity import IDENTIFYING, Ids, safe_request_id
+from upshift.record.model import INCOMPLETE, REQUEST_ID, Record
 from upshift.record.route import RouteTemplates
 
 if TYPE_CHECKING:
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MAX_METHOD = 20
-"""Characters kept of the method; servers pass on any word."""
-
 BODIES = frozenset({"http.response.body", "http.response.pathsend", "http.response.zerocopysend"})
 """The messages that carry the body; the last is the one without `more_body`."""
+
+_WITH_A_BODY = frozenset({b"content-length", b"transfer-encoding"})
+_READ = IDENTIFYING | _WITH_A_BODY
+_NO_HEADERS: Mapping[bytes, bytes] = MappingProxyType({})
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -107,16 +109,16 @@ class Recorder:
             await self._others(scope, receive, send)
             return
 
-        record = Record(scope["method"][:MAX_METHOD], scope["path"][:MAX_TEXT], perf_counter())
+        record = Record(scope["method"], scope["path"], perf_counter())
         record.scope = scope
-        record.request_headers = request = dict(scope["headers"])
-        self._identify(record, request)
-        if b"content-length" in request or b"transfer-encoding" in request:
+        record.request_headers = headers = scope["headers"]
+        read = {}
+        for name, value in headers:
+            if name in _READ:
+                read[name] = value  # noqa: PERF403 - a comprehension is a call, and most have nothing to read
+        self._identify(record, read)
+        if read and not _WITH_A_BODY.isdisjoint(read):
             receive = _counting(receive, record)
-
-        async def send_last(message: Message) -> None:
-            await send(message)
-            record.seconds = perf_counter() - record.started
 
         # No coroutine of its own: it only looks at messages on their way.
         def recording_send(message: Message) -> Awaitable[None]:
@@ -127,16 +129,20 @@ class Recorder:
                 headers = [*message.get("headers", ())]  # any iterable will do, by the ASGI specification
                 record.response_headers = headers
                 if self._headers_of is not None:
-                    headers += self._headers_of(record, request)
-                if (own := dict(headers).get(REQUEST_ID)) is None:
-                    headers += ((REQUEST_ID, record.request_id.encode("ascii")),)
-                else:  # the application, or a recorder inside of it, has its own way with ids
-                    record.request_id = safe_request_id(own) or record.request_id
-                return send({**message, "headers": headers})
+                    headers += self._headers_of(record, dict(record.request_headers))
+                for name, value in headers:
+                    if name == REQUEST_ID:  # the application, or a recorder inside of it, has its own way
+                        record.request_id = safe_request_id(value) or record.request_id
+                        break
+                else:
+                    headers.append((REQUEST_ID, record.request_id.encode()))
+                message = {**message}  # at half the price of one with another item
+                message["headers"] = headers
+                return send(message)
             if kind in BODIES:
                 record.response_bytes += len(message.get("body", b""))
                 if not message.get("more_body", False):
-                    return send_last(message)
+                    return _send_last(send, message, record)
                 record.is_streamed = True
             return send(message)
 
@@ -156,7 +162,8 @@ class Recorder:
             if not record.seconds:  # the last byte was never sent
                 _end(record)
             try:
-                record.close(scope, self._find_route(scope))
+                record.route = self._find_route(scope)
+                record.is_closed = True
                 self._on_close(record)
             except Exception:
                 self.faults += 1
@@ -164,6 +171,11 @@ class Recorder:
                     logger.exception(
                         "a record was lost, its request was not touched; later faults are only counted"
                     )
+
+
+async def _send_last(send: Send, message: Message, record: Record) -> None:
+    await send(message)
+    record.seconds = perf_counter() - record.started
 
 
 def _note(record: Record, error: BaseException) -> None:

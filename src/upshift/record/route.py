@@ -82,7 +82,7 @@ class RouteTemplates:
 
     def of(self, record: Record) -> str | None:
         """Return the template of a record's route, also while its request is open."""
-        return record.route if record.scope is None else self.find(record.scope)
+        return record.route if record.is_closed or record.scope is None else self.find(record.scope)
 
     def _search(self, scope: Scope, endpoint: object) -> str | None:
         """The template of an endpoint that came without its route."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from starlette.websockets import WebSocketDisconnect
 
+from upshift.record.completion import complete
 from upshift.record.fork import after_fork
 from upshift.record.identity import Ids
 from upshift.record.model import MAX_TEXT, REQUEST_ID
@@ -170,7 +171,9 @@ class SocketRecorder:
             socket.status = socket.status or 500
             socket.close_code = None
         try:
-            socket.close(scope, socket.route or self._templates.find(scope))
+            socket.route = socket.route or self._templates.find(scope)
+            socket.is_closed = True
+            complete(socket)
             socket.hand_on_all()
             self._on_close(socket)
         except Exception:

@@ -39,11 +39,12 @@ class Endpoints:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer, or hand on to the application; no coroutine of its own, as it is on every request's way."""
-        answer = self._app
-        if scope["type"] == "http" and scope["method"] in _READING:
-            # What a proxy has put before the path is in it as well, by the ASGI specification.
-            path = scope["path"].removeprefix(scope.get("root_path", ""))
-            answer = self._paths.get(path, answer)
+        path = scope.get("path", "")  # the lifespan has none
+        if prefix := scope.get("root_path"):
+            path = path.removeprefix(prefix)  # a proxy's, which is in it as well, by the ASGI specification
+        answer = self._paths.get(path)
+        if answer is None or scope["type"] != "http" or scope["method"] not in _READING:
+            answer = self._app
         return answer(scope, receive, send)
 
 

@@ -28,13 +28,14 @@ class Kept:
 
     def __init__(self, *, ring_size=512, sample_rate=0.0, **arguments):
         self._keeper = Keeper(RecordSettings(ring_size=ring_size, sample_rate=sample_rate))
-        self.close = Closing(self._keeper, **arguments)
+        closing = Closing(self._keeper, **arguments)
+        self.close, self.drain = closing.close, closing.drain
 
     def records(self):
         return self._keeper.records()
 
     def durations(self):
-        self.close.drain()
+        self.drain()
         return self._keeper.durations()
 
 
@@ -161,7 +162,7 @@ def test_the_quantile_is_looked_at_ever_more_rarely(monkeypatch):
     keeper = Kept()
     for _ in range(10_000):
         keeper.close(record())
-    keeper.close.drain()
+    keeper.drain()
     assert 20 <= len(looks) <= 45  # at most the logarithm of 100 to the base 9/8
 
 
@@ -205,7 +206,7 @@ def test_the_takers_get_what_is_out_of_the_ordinary(facts, is_taken):
     for name, value in facts.items():
         setattr(one, name, value)
     keeper.close(one)
-    keeper.close.drain()
+    keeper.drain()
     assert taken == ([one] if is_taken else [])
 
 
@@ -213,20 +214,14 @@ def test_the_takers_get_every_record_where_they_want_all():
     taken = []
     keeper = Kept(takers=[taken.append], takes_all=True)
     keeper.close(record())
-    keeper.close.drain()
+    keeper.drain()
     assert len(taken) == 1
 
 
 class Added(list):
-    """A series that keeps what was added, and how often it was settled."""
+    """A series that keeps what was added."""
 
-    settled = 0
-
-    def adder(self):
-        return self.append
-
-    def settle(self):
-        self.settled += 1
+    observe_all = list.extend
 
 
 def counting():
@@ -245,20 +240,21 @@ def test_the_numbers_of_each_kind_are_counted_apart():
         one = record(seconds=number / 8, status=status)
         one.request_bytes, one.response_bytes, one.statements_dropped = number, 10 * number, 100 * number
         keeper.close(one)
+    keeper.drain()
     assert counted == {
         ("GET", "/", 200, None): ([0.0, 0.25], [0, 2], [0, 20], [0, 200]),
         ("GET", "/", 404, None): ([0.125], [1], [10], [100]),
     }
 
 
-def test_series_are_settled_each_time_that_some_dozens_have_been_added():
+def test_numbers_are_added_some_dozens_at_a_time():
     keeper, counted = counting()
     for _ in range(SETTLING - 1):
         keeper.close(record())
     (series,) = counted.values()
-    before = series.seconds.settled
+    assert [len(each) for each in series] == [0] * 4
     keeper.close(record())
-    assert [each.settled - before for each in series] == [1] * 4
+    assert [len(each) for each in series] == [SETTLING] * 4
 
 
 def test_kinds_beyond_the_bound_are_counted_without_route_and_error(monkeypatch):
@@ -266,6 +262,7 @@ def test_kinds_beyond_the_bound_are_counted_without_route_and_error(monkeypatch)
     keeper, counted = counting()
     for number in range(10):
         keeper.close(record(route=f"/{number}", error=f"Error{number}"))
+    keeper.drain()
     assert [(kind, len(series.seconds)) for kind, series in counted.items()][3:] == [
         (("_OTHER", None, 500, None), 7)
     ]
@@ -276,6 +273,7 @@ def test_errors_beyond_the_bound_share_one_kind(monkeypatch):
     keeper, counted = counting()
     for number in range(10):
         keeper.close(record(error=f"Error{number}"))
+    keeper.drain()
     assert [(kind.error, len(series.seconds)) for kind, series in counted.items()] == [
         ("Error0", 1),
         ("Error1", 1),

@@ -6,7 +6,7 @@ from upshift.record.completion import MAX_VALUE, complete
 
 def completed(request=(), response=()):
     record = Record("GET", "/", 0.0)
-    record.request_headers, record.response_headers = dict(request), response
+    record.request_headers, record.response_headers = request, response
     complete(record)
     return record
 
@@ -29,7 +29,7 @@ def test_headers_may_be_lists():
 
 def test_it_lets_go_of_the_headers_and_twice_changes_nothing():
     record = completed(response=[(b"content-type", b"text/css")])
-    assert (record.request_headers, record.response_headers) == ({}, ())
+    assert (record.request_headers, record.response_headers) == ((), ())
     complete(record)
     assert record.content_type == "text/css"
 

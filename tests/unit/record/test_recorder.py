@@ -17,8 +17,7 @@ from starlette.routing import Mount, Route
 
 from upshift.record import Record, Recorder, RouteTemplates, Statement
 from upshift.record.completion import MAX_VALUE, complete
-from upshift.record.model import INCOMPLETE, MAX_TEXT
-from upshift.record.recorder import MAX_METHOD
+from upshift.record.model import INCOMPLETE, MAX_METHOD, MAX_TEXT
 
 
 class Recording:

@@ -59,8 +59,7 @@ class HttpMetrics:
         >>> metrics = Metrics()
         >>> http = HttpMetrics(metrics, digest_of=str, active=lambda: 0)
         >>> series = http.counted(Kind("GET", "/orders/{order_id}", 200, None))
-        >>> add = series.seconds.adder()
-        >>> add(0.012)
+        >>> series.seconds.observe_all([0.012])
         >>> duration = "http_server_request_duration_seconds"
         >>> [each.labels for each in metrics.series() if each.family == duration]
         [('GET', '/orders/{order_id}', '200', '')]

@@ -175,9 +175,15 @@ class Histogram:
         if trace_id:
             self.exemplify(value, trace_id)
 
-    def adder(self) -> Callable[[float], None]:
-        """Return what adds an observation and leaves the counting to whoever calls `settle` now and then."""
-        return self._waiting.append
+    def observe_all(self, values: Iterable[float]) -> None:
+        """Count some observations, at once unless others are being counted."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._sort_in([*values])
+            finally:
+                self._lock.release()
+        else:
+            self._waiting.extend(values)
 
     def exemplify(self, value: float, trace_id: str) -> None:
         """Name the trace of an observation, which is counted elsewhere, as an example of its bucket."""
@@ -197,6 +203,9 @@ class Histogram:
         """Count what waits; the caller has the lock."""
         taken = self._waiting.tolist()
         del self._waiting[: len(taken)]  # what others have appended meanwhile stays
+        self._sort_in(taken)
+
+    def _sort_in(self, taken: list[float]) -> None:
         total = sum(taken)
         if not math.isfinite(total):
             finite = [*filter(math.isfinite, taken)]

@@ -24,13 +24,13 @@ class Http:
 
     def __init__(self, metrics):
         self._metrics = HttpMetrics(metrics, digest_of=lambda sql: sql[:6].lower(), active=lambda: 3)
-        self._close = Closing(
+        self._closing = Closing(
             Keeper(RecordSettings()), counted=self._metrics.counted, takers=[self._metrics.add]
         )
 
     def add(self, record):
-        self._close(record)
-        self._close.drain()
+        self._closing.close(record)
+        self._closing.drain()
 
 
 def closed(method="GET", route="/orders/{order_id}", status=200, seconds=0.02, **facts):
