@@ -14,6 +14,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 FILES = {
+    "advisor": "advisor.py",
     "batching": "batching.py",
     "capture": "capture.py",
     "generator": "generator.py",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from upshift.application import Upshift
-from upshift.cli.advice import advise_on
+from upshift.cli.advice import advise_on, surplus_on
 from upshift.cli.boot import check_databases, find_engines, load_application
 from upshift.cli.interruption import interruptible
 from upshift.cli.progress import ProgressLine
@@ -106,17 +106,19 @@ def find(
         advice, notes = advise_on(
             observation.statements,
             find_engines(),
+            records=observation.records,
             try_on_database=try_on_database,
             on_progress=progress.show,
         )
+        surplus, unseen = surplus_on(find_engines())
         plans = _plans(observation, progress.show)
-    findings = diagnose(replace(observation, advice=advice, plans=plans))
+    findings = diagnose(replace(observation, advice=advice, surplus=surplus, plans=plans))
     report = Report(
         findings=findings,
         routes=driven.routes,
         requests=driven.requests,
         skipped=tuple(driven.skipped),
-        notes=(*driven.failures, *notes),
+        notes=(*driven.failures, *notes, *unseen),
     )
     click.echo(FORMATS[output](report), nl=False)
     failed = fail_on != "never" and any(each.severity >= SEVERITIES[fail_on] for each in findings)

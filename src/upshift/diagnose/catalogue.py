@@ -106,6 +106,27 @@ CATALOGUE: Mapping[str, Entry] = {
             "statistics may be stale, or a setting changed.",
         ),
         Entry(
+            "UP211",
+            Severity.INFO,
+            "Unused index",
+            "No plan has used an index of some size since the server began to count, and it holds no rule. "
+            "Every write to its table keeps it up, it takes room in the cache, and nothing reads it.",
+        ),
+        Entry(
+            "UP212",
+            Severity.INFO,
+            "Duplicate index",
+            "Another index of the table serves whatever this one serves: it has the same columns, or begins "
+            "with them. Every write keeps up both.",
+        ),
+        Entry(
+            "UP213",
+            Severity.WARNING,
+            "Invalid index",
+            "The build of an index failed or was interrupted, and what it left is invalid: every write keeps "
+            "it up, and no plan can use it.",
+        ),
+        Entry(
             "UP301",
             Severity.WARNING,
             "Large uncompressed response",

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from upshift.record import Record
     from upshift.record.leak import Leak
     from upshift.settings import Settings
-    from upshift.sql import IndexAdvice, StatementPlans, StatementStatistics
+    from upshift.sql import IndexAdvice, StatementPlans, StatementStatistics, SurplusIndex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +23,7 @@ class Observation:
         advice: the indexes that the database's planner was seen to use; empty where none were looked for.
         plans: the plans of statements that were explained, with their history.
         leaks: connections that were not given back as they should.
+        surplus: indexes that the database would be better without; empty where none were looked for.
     """
 
     records: tuple[Record, ...]
@@ -31,3 +32,4 @@ class Observation:
     advice: tuple[IndexAdvice, ...] = ()
     plans: tuple[StatementPlans, ...] = ()
     leaks: tuple[Leak, ...] = ()
+    surplus: tuple[SurplusIndex, ...] = ()

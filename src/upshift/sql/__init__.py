@@ -16,7 +16,11 @@ from upshift.sql.fetch_plans.fetch_plans import FetchPlans, LateFetchPlansWarnin
 from upshift.sql.fetch_plans.learned import FetchPlan, LearnedLoad
 from upshift.sql.indexes.advice import AdviceReport, IndexAdvice, consolidate
 from upshift.sql.indexes.build import apply_indexes, undo_indexes
-from upshift.sql.indexes.index import Index, index_from_dict
+from upshift.sql.indexes.built import BuiltIndex, built_indexes
+from upshift.sql.indexes.declaration import as_models
+from upshift.sql.indexes.index import Condition, Index, IndexColumn, index_from_dict
+from upshift.sql.indexes.surplus import SurplusIndex, surplus_indexes
+from upshift.sql.indexes.workload import Work, observed_workload
 from upshift.sql.loading.batching import Batching, LateBatchingWarning, UncoveredSQLAlchemyWarning
 from upshift.sql.loading.cohorts import SCHEDULE
 from upshift.sql.loading.get_many import get_many
@@ -34,8 +38,10 @@ __all__ = [
     "SCHEDULE",
     "AdviceReport",
     "Batching",
+    "BuiltIndex",
     "Capture",
     "Comments",
+    "Condition",
     "Difference",
     "Digest",
     "Digests",
@@ -44,6 +50,7 @@ __all__ = [
     "FetchPlans",
     "Index",
     "IndexAdvice",
+    "IndexColumn",
     "LateBatchingWarning",
     "LateFetchPlansWarning",
     "LearnedLoad",
@@ -59,16 +66,22 @@ __all__ = [
     "StatementPlans",
     "StatementStatistics",
     "StatementTable",
+    "SurplusIndex",
     "Transactions",
     "UncoveredSQLAlchemyWarning",
+    "Work",
     "apply_indexes",
+    "as_models",
+    "built_indexes",
     "consolidate",
     "engine_for",
     "explain_statement",
     "get_many",
     "index_from_dict",
     "normalise",
+    "observed_workload",
     "regression",
+    "surplus_indexes",
     "sync_engine_for",
     "undo_indexes",
 ]

@@ -4,13 +4,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from upshift.diagnose.rules import up101, up102, up201, up207, up208, up209, up301, up404
+from upshift.diagnose.rules import (
+    up101,
+    up102,
+    up201,
+    up207,
+    up208,
+    up209,
+    up211,
+    up212,
+    up213,
+    up301,
+    up404,
+)
 
 if TYPE_CHECKING:
     from upshift.diagnose.finding import Finding
     from upshift.diagnose.observation import Observation
 
-RULES = (up101, up102, up201, up207, up208, up209, up301, up404)
+RULES = (
+    up101,
+    up102,
+    up201,
+    up207,
+    up208,
+    up209,
+    up211,
+    up212,
+    up213,
+    up301,
+    up404,
+)
 
 
 def diagnose(observation: Observation) -> tuple[Finding, ...]:

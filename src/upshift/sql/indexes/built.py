@@ -2,7 +2,8 @@
 
 On PostgreSQL by their comment, or, where a build failed before it, by their name and being invalid. SQLite
 has no comments. There the name tells: it follows from table and columns (`Index.name`), so an index that
-merely has a similar name is told apart; of one with expressions or a condition only the form of the name is seen.
+merely has a similar name is told apart; of one with expressions or a condition only the form of the name is
+seen.
 """
 
 from __future__ import annotations
