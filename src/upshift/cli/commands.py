@@ -10,7 +10,20 @@ import click
 from upshift.cli import INTERRUPTED
 from upshift.errors import UpshiftError
 
-_COMMANDS = ("demo", "find", "explain", "index", "queries", "replay", "serve", "settings", "load", "prove")
+_COMMANDS = (
+    "demo",
+    "find",
+    "explain",
+    "plan",
+    "index",
+    "db",
+    "queries",
+    "replay",
+    "serve",
+    "settings",
+    "load",
+    "prove",
+)
 
 
 class _Group(click.Group):

@@ -21,6 +21,7 @@ from upshift.diagnose import Driving, Report, Severity, diagnose, lifespan, surv
 from upshift.diagnose.formats import FORMATS
 from upshift.errors import UpshiftError
 from upshift.settings import RecordSettings, Settings
+from upshift.sql.maintenance.reading import tables_of
 from upshift.sql.plans.explaining import explain_statements
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ def find(
         )
         surplus, unseen = surplus_on(find_engines())
         plans = _plans(observation, progress.show)
-    findings = diagnose(replace(observation, advice=advice, surplus=surplus, plans=plans))
+        tables = tables_of(find_engines())
+    findings = diagnose(replace(observation, advice=advice, surplus=surplus, plans=plans, tables=tables))
     report = Report(
         findings=findings,
         routes=driven.routes,

@@ -94,8 +94,8 @@ CATALOGUE: Mapping[str, Entry] = {
             Severity.WARNING,
             "Stale planner statistics",
             "The planner expects ten times more or ten times fewer rows of a table than there are. It "
-            "chooses indexes, joins and their order by these numbers, so a plan that would be right for its estimate "
-            "is slow for the data.",
+            "chooses indexes, joins and their order by these numbers, so a plan that would be right for its "
+            "estimate is slow for the data.",
         ),
         Entry(
             "UP209",
@@ -104,6 +104,13 @@ CATALOGUE: Mapping[str, Entry] = {
             "The database answers a statement by another plan than before, and the new one costs or takes at "
             "least twice as much. Nothing in the application changed for that: an index may be gone, "
             "statistics may be stale, or a setting changed.",
+        ),
+        Entry(
+            "UP210",
+            Severity.WARNING,
+            "Table bloat",
+            "A large part of a table is space that holds no rows, or rows that are dead. Every scan reads "
+            "it, every backup of the files carries it, and it takes the place of useful pages in memory.",
         ),
         Entry(
             "UP211",

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from upshift.record.leak import Leak
     from upshift.settings import Settings
     from upshift.sql import IndexAdvice, StatementPlans, StatementStatistics, SurplusIndex
+    from upshift.sql.maintenance.tables import TableHealth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,7 @@ class Observation:
         settings: the settings in force, with the rules' thresholds.
         advice: the indexes that the database's planner was seen to use; empty where none were looked for.
         plans: the plans of statements that were explained, with their history.
+        tables: how the tables of the databases are kept; empty where nobody looked.
         leaks: connections that were not given back as they should.
         surplus: indexes that the database would be better without; empty where none were looked for.
     """
@@ -31,5 +33,6 @@ class Observation:
     settings: Settings
     advice: tuple[IndexAdvice, ...] = ()
     plans: tuple[StatementPlans, ...] = ()
+    tables: tuple[TableHealth, ...] = ()
     leaks: tuple[Leak, ...] = ()
     surplus: tuple[SurplusIndex, ...] = ()

@@ -44,7 +44,7 @@ def test_an_unknown_code_is_answered_with_near_ones():
     result = run("UP110")
 
     assert result.exit_code == 2
-    assert "no finding has the code 'UP110'; did you mean UP101" in result.output
+    assert "no finding has the code 'UP110'; did you mean UP1" in result.output
 
 
 @pytest.mark.parametrize("code", ["banana", "", "\x1b[31m" + "x" * 100_000, "../../etc/passwd"])
@@ -52,6 +52,6 @@ def test_a_code_that_is_like_none_is_answered_with_all_of_them(code):
     result = run(code)
 
     assert result.exit_code == 2
-    assert "the codes are UP101, UP102, UP201, UP301" in " ".join(result.output.split())
+    assert f"the codes are {', '.join(CATALOGUE)}" in " ".join(result.output.split())
     assert "\x1b" not in result.output
     assert len(result.output) < 1_000

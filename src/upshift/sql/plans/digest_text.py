@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from itertools import count
 
-# Quoted names are consumed whole; `?|` and `?&` are operators of jsonb's, and a lone `?` is taken for a value.
+# Quoted names are consumed whole. `?|` and `?&` are operators of jsonb's; a lone `?` is taken for a value.
 _VALUES = re.compile(r'"(?:[^"]|"")*+(?:"|\Z)|(?P<list>\(\.\.\.\))|(?P<value>\?)(?![|&])')
 
 
