@@ -168,6 +168,8 @@ class Cached:
                 if self._takes(other):
                     return other.value
                 break
+            if (entry := self._find(key)) is not None:  # of one who waited as well
+                return entry.value
         load = _Load(asyncio.Event(), loop)
         with self._loading(key, load), reading(self._reading(arguments, named)) as mine:
             load.value = await self._function(*arguments, **named)
@@ -182,6 +184,8 @@ class Cached:
                 if self._takes(other):
                     return other.value
                 break
+            if (entry := self._find(key)) is not None:  # of one who waited as well
+                return entry.value
         load = _Load(threading.Event(), thread)
         with self._loading(key, load), reading(self._reading(arguments, named)) as mine:
             load.value = self._function(*arguments, **named)

@@ -1,0 +1,133 @@
+"""Which tables a text reads and writes; what SQLAlchemy compiles is tested where it is sent."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from sqlalchemy import Column, ForeignKey, Integer, MetaData, Table
+
+from upshift.cache.dependencies.tables import (
+    EVERYTHING,
+    MAX_TEXT,
+    MAX_TEXTS,
+    StatementTables,
+    _cascades,
+    table_tag,
+)
+
+
+def tables(sql, dialect="postgresql"):
+    return StatementTables().of_text(sql, dialect)
+
+
+def names(tags):
+    return sorted(tag.removeprefix("table:") for tag in tags)
+
+
+@pytest.mark.parametrize(
+    ("sql", "read", "written"),
+    [
+        ("SELECT * FROM a", ["a"], []),
+        ('select x from public.A join "B" on true', ["a", "b"], []),
+        ("SELECT (SELECT max(x) FROM b) FROM a WHERE EXISTS (SELECT FROM c)", ["a", "b", "c"], []),
+        ("WITH x AS (SELECT * FROM a) SELECT * FROM x, b", ["a", "b"], []),
+        ("SELECT * FROM a UNION SELECT * FROM b", ["a", "b"], []),
+        ("SELECT * FROM a WHERE id = %s AND name = %(name)s", ["a"], []),
+        ("SELECT * FROM a WHERE id = $1::INTEGER FOR UPDATE", ["a"], []),
+        ("/* UPDATE b */ SELECT 1 FROM a -- DELETE FROM c", ["a"], []),
+        ("INSERT INTO a VALUES (1)", ["a"], ["a"]),
+        ("INSERT INTO a (x) SELECT y FROM b ON CONFLICT DO NOTHING", ["a", "b"], ["a"]),
+        ("UPDATE a SET x = 1 FROM b WHERE a.id = b.id", ["a", "b"], ["a"]),
+        ("DELETE FROM a USING b WHERE a.id = b.id", ["a", "b"], ["a"]),
+        ("WITH gone AS (DELETE FROM a RETURNING *) INSERT INTO b SELECT * FROM gone", ["a", "b"], ["a", "b"]),
+        ("MERGE INTO a USING b ON a.id = b.id WHEN MATCHED THEN DELETE", ["a", "b"], ["a"]),
+        ("TRUNCATE a, b", ["a", "b"], ["a", "b"]),
+        ("ALTER TABLE a ADD COLUMN x int", ["a"], ["a"]),
+        ("DROP TABLE a", ["a"], ["a"]),
+        ("CREATE TABLE a AS SELECT * FROM b", ["a", "b"], ["a", "b"]),
+        ("UPDATE a SET x = 1; DELETE FROM b", ["a", "b"], ["a", "b"]),
+        ("BEGIN", [], []),
+        ("SET LOCAL statement_timeout = 100", [], []),
+        ("RELEASE SAVEPOINT s", [], []),
+    ],
+)  # fmt: skip
+def test_tables_are_told_with_what_is_done_to_them(sql, read, written):
+    found = tables(sql)
+
+    assert (names(found.read), names(found.written), found.is_understood) == (read, written, True)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DO $$ BEGIN UPDATE a SET x = 1; END $$",
+        "CALL settle_orders()",
+        "EXECUTE prepared_update(1)",
+        "EXPLAIN ANALYZE DELETE FROM a",
+        "COPY a FROM STDIN",
+        "this is no SQL",
+        "",
+        "UPDATE " + "x" * MAX_TEXT,
+        "SET x = 1; CALL settle_orders()",
+        "SELECT 1; CALL settle_orders()",
+        "REFRESH MATERIALIZED VIEW v",
+    ],
+    ids=lambda sql: sql[:20],
+)
+def test_what_cannot_be_understood_writes_everything(sql):
+    found = tables(sql)
+
+    assert (found.written, found.is_understood) == ({EVERYTHING}, False)
+
+
+@pytest.mark.parametrize(
+    "sql", ["SHOW search_path", "FETCH 10 FROM c", "SELECT FROM FROM", "SELECT '" + "x" * MAX_TEXT]
+)
+def test_a_read_that_cannot_be_understood_writes_nothing_and_is_not_kept(sql):
+    found = tables(sql)
+
+    assert (found.written, found.is_understood) == (frozenset(), False)
+
+
+def test_without_a_parser_texts_are_not_understood(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sqlglot", None)
+
+    assert tables("SELECT * FROM a") == (frozenset(), frozenset(), False)
+    assert tables("DELETE FROM a").written == {EVERYTHING}
+
+
+def test_a_view_reads_what_is_behind_it():
+    known = StatementTables({"shop.active_products": ["product", "stock"]})
+
+    assert names(known.of_text("SELECT * FROM active_products", "sqlite").read) == [
+        "active_products",
+        "product",
+        "stock",
+    ]
+
+
+def test_remembered_texts_are_bounded():
+    known = StatementTables()
+    for number in range(MAX_TEXTS + 10):
+        known.of_text(f"SET x = {number}", "sqlite")
+
+    assert len(known._texts) == MAX_TEXTS
+
+
+def test_cascades_reach_through_tables():
+    metadata = MetaData()
+    Table("a", metadata, Column("id", Integer, primary_key=True))
+    Table("b", metadata, Column("id", Integer, ForeignKey("a.id", ondelete="CASCADE"), primary_key=True))
+    Table("c", metadata, Column("id", Integer, ForeignKey("b.id", onupdate="SET NULL"), primary_key=True))
+    Table("d", metadata, Column("id", Integer, ForeignKey("a.id"), primary_key=True))
+    Table(
+        "tree", metadata, Column("id", Integer, ForeignKey("tree.id", ondelete="CASCADE"), primary_key=True)
+    )
+
+    found = {names([parent])[0]: names(children) for parent, children in _cascades(metadata).items()}
+    assert found == {"a": ["b", "c"], "b": ["c"], "tree": ["tree"]}
+
+
+def test_a_tag_is_the_bare_name_in_lower_case():
+    assert table_tag('public."Product"') == table_tag("PRODUCT") == "table:product"
