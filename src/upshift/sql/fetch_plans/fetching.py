@@ -20,7 +20,7 @@ from upshift.sql.loading.selectin import Slot, is_loadable, load_related
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from sqlalchemy.orm import RelationshipProperty, Session
+    from sqlalchemy.orm import Mapper, RelationshipProperty, Session
     from sqlalchemy.orm.state import InstanceState
 
     from upshift.sql.fetch_plans.plan import Node
@@ -92,12 +92,13 @@ class Fetch:
             loaded = state.dict
             if key in loaded:
                 found.append(loaded[key])
-            elif (waiting := waiting_in(state, key)) is not None:
-                value = waiting.peek(state)
-                if value is not PASSIVE_NO_RESULT:
-                    found.append(value)
-            elif is_as_loaded(state, key):
-                yield Slot(state, loaded)
+                continue
+            waiting = waiting_in(state, key) if state.callables else None
+            if waiting is None:
+                if is_as_loaded(state, key):
+                    yield Slot(state, loaded)
+            elif (value := waiting.peek(state)) is not PASSIVE_NO_RESULT:
+                found.append(value)
 
     def _by_identity(
         self,
@@ -112,21 +113,40 @@ class Fetch:
         who wants the same as another goes to `followers` with that.
         """
         identities, target = self._session.identity_map, self._relationship.mapper.class_
+        key_names: dict[Mapper[Any], tuple[str, ...]] = {}
         firsts: dict[Any, Slot] = {}
+        missing: list[Slot] = []
         for slot in slots:
-            want = wanted_by(slot.state, slot.dict)
-            if want is None:  # nothing is asked for, or nobody can tell what
+            mapper, loaded = slot.state.manager.mapper, slot.dict
+            names = key_names.get(mapper)
+            if names is None:
+                names = key_names[mapper] = tuple(
+                    mapper.get_property_by_column(column).key for column in self._foreign_key
+                )
+            key = loaded.get(names[0]) if len(names) == 1 else tuple(map(loaded.get, names))
+            first = firsts.get(key)
+            if first is not None:
+                followers.append((first, slot))
                 continue
-            if want in firsts:
-                followers.append((firsts[want], slot))
+            want = wanted_by(slot.state, loaded)
+            if want is None:  # nothing is asked for, or nobody can tell what
                 continue
             there = identities.get(want)
             if there is None:
-                firsts[want] = slot
+                missing.append(slot)
             elif isinstance(there, target) and not instance_state(there).expired:
                 slot.value = there
                 known.append(slot)
-        return list(firsts.values())
+            else:
+                continue
+            firsts[key] = slot
+        return missing
+
+    @property
+    def _foreign_key(self) -> list[Any]:
+        """The columns by which a lazy load finds its object in the session."""
+        loader: Any = self._relationship._get_strategy((("lazy", "select"),))
+        return [loader._equated_columns[column] for column in self._relationship.mapper.primary_key]
 
 
 def _alike(slots: Iterable[Slot]) -> Iterable[list[Slot]]:

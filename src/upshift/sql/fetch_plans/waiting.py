@@ -113,7 +113,8 @@ class Waiting:
 
     def _take(self, state: InstanceState[Any]) -> Any:  # noqa: ANN401 - a mapped value
         """Return an object's value, or `PASSIVE_NO_RESULT` where it has to be loaded. It waits no more."""
-        value = self.discard(state)
+        del state.callables[self._key]  # it is through there that it was called
+        value = self._values.pop(state, PASSIVE_NO_RESULT)
         session = self._session()
         if value is PASSIVE_NO_RESULT or session is None or state.session_id != session.hash_key:
             return PASSIVE_NO_RESULT
