@@ -25,7 +25,7 @@ class Parcel(Base):
 
 
 def fill(session):
-    session.execute(insert(Parcel), [{"id": n, "owner": n % 9_000, "town": n % 7} for n in range(60_000)])
+    session.execute(insert(Parcel), [{"id": n, "owner": n * 7 % 60_013, "town": n % 7} for n in range(60_000)])
 
 
 def work(session):
@@ -72,9 +72,9 @@ def test_the_younger_of_two_equal_indexes_on_sqlite(corpus):
 
 
 def test_an_index_whose_build_failed(corpus):
-    unique = "CREATE UNIQUE INDEX CONCURRENTLY parcel_one_owner ON parcel (owner)"
+    unique = "CREATE UNIQUE INDEX CONCURRENTLY parcel_one_town ON parcel (town)"
     (finding,) = judge(corpus, corpus.postgres(Base, fill), unique, anywhere={"UP213"})
-    assert "parcel_one_owner" in finding.title
+    assert "parcel_one_town" in finding.title
 
 
 def test_an_index_that_is_used(corpus):
