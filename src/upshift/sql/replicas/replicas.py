@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from upshift.record.replica import ReplicaState
+    from upshift.sql.replicas.carriers import Carrier
     from upshift.sql.replicas.position import Position
 
 logger = logging.getLogger("upshift.sql")
@@ -51,6 +52,8 @@ class Replicas:
         replicas: the engines of its streaming replicas, of the same kind.
         longest_lag_seconds: a replica that is further behind is not read from.
         probe_seconds: between two questions to each server.
+        carrier: carries what a client wrote to its next request, in the place of a signed token; such as
+            `upshift.sql.replicas.carriers.RedisCarrier`.
         timeout_seconds: a replica that has not answered after so long is not read from, and whoever waits for
             it then is let go.
 
@@ -59,6 +62,7 @@ class Replicas:
 
     Attributes:
         engine: the primary's (sync) engine.
+        carrier: what was given.
         session_class: for `sessionmaker(class_=…)` and `async_sessionmaker(sync_session_class=…)`.
         is_closed: whether it was closed; its sessions then read from the primary.
         faults: positions that could not be had for a client, which was sent to the primary then.
@@ -79,7 +83,7 @@ class Replicas:
         >>> replicas.close()
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but two by name, with defaults
         self,
         primary: Engine | AsyncEngine,
         replicas: Sequence[Engine | AsyncEngine],
@@ -87,10 +91,12 @@ class Replicas:
         longest_lag_seconds: float = 10.0,
         probe_seconds: float = 0.5,
         timeout_seconds: float = 1.0,
+        carrier: Carrier | None = None,
     ) -> None:
         self.engine, *others = _checked(primary, replicas)
         self.longest_lag_seconds = longest_lag_seconds
         self.is_closed = False
+        self.carrier = carrier
         self.faults = 0
         self.late_writes = 0
         self.reading = Reading()

@@ -8,6 +8,7 @@ import threading
 import httpx
 import pytest
 import sqlalchemy as sa
+from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
@@ -16,7 +17,8 @@ from starlette.routing import Route
 
 from upshift.errors import SettingsError
 from upshift.settings import ReplicaSettings
-from upshift.sql.replicas.middleware import COOKIE, HEADER, ReadYourWrites, read_your_writes
+from upshift.sql.replicas.carriers import COOKIE, HEADER, RedisCarrier, SignedCarrier
+from upshift.sql.replicas.middleware import ReadYourWrites, read_your_writes
 from upshift.sql.replicas.tokens import Tokens
 
 from .conftest import Cluster, Item, NewReplicas, dispose, run, wait_for
@@ -91,13 +93,16 @@ async def shop(cluster: Cluster, new_replicas: NewReplicas):
     await dispose(replicas)
 
 
+COOKIES_OF_CLIENTS = SignedCarrier(Tokens([SECRET]), "cookie")
+
+
 def client_of(app) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
 
 @pytest.fixture
 async def client(shop):
-    async with client_of(ReadYourWrites(application(shop), shop, Tokens([SECRET]))) as client:
+    async with client_of(ReadYourWrites(application(shop), shop, COOKIES_OF_CLIENTS)) as client:
         yield client
 
 
@@ -150,14 +155,14 @@ async def test_a_transaction_that_is_open_at_the_response_sends_its_client_to_th
 
 
 async def test_a_write_after_the_response_is_counted(shop):
-    middleware = ReadYourWrites(application(shop), shop, Tokens([SECRET]))
+    middleware = ReadYourWrites(application(shop), shop, COOKIES_OF_CLIENTS)
     async with client_of(middleware) as client:
         await client.post("/afterwards")
     assert shop.late_writes == 1
 
 
 async def test_api_clients_carry_a_header(cluster, shop):
-    app = ReadYourWrites(application(shop), shop, Tokens([SECRET]), carrier="header")
+    app = ReadYourWrites(application(shop), shop, SignedCarrier(Tokens([SECRET]), "header"))
     async with client_of(app) as client:
         with cluster.paused(cluster.near):
             token = (await client.post("/item?name=header")).headers[HEADER]
@@ -194,7 +199,7 @@ async def test_without_the_primary_the_response_is_sent_all_the_same(cluster, sh
         visit.end_writing(1.0)
         await JSONResponse({})(scope, receive, send)
 
-    middleware = ReadYourWrites(app, shop, Tokens([SECRET]))
+    middleware = ReadYourWrites(app, shop, COOKIES_OF_CLIENTS)
 
     async def no_position():
         await asyncio.sleep(60)
@@ -208,7 +213,7 @@ async def test_without_the_primary_the_response_is_sent_all_the_same(cluster, sh
 
 
 async def test_secure_only_where_the_client_came_by_https(shop):
-    app = ReadYourWrites(application(shop), shop, Tokens([SECRET]))
+    app = ReadYourWrites(application(shop), shop, COOKIES_OF_CLIENTS)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="https://test") as client:
         secure = (await client.post("/item?name=a")).headers["set-cookie"]
@@ -233,7 +238,7 @@ def test_a_secret_is_needed(cluster, new_replicas):
 
 async def test_a_client_never_reads_less_than_it_wrote(cluster, shop):
     """It counts up, and reads its count back at once, while the replica is always a little behind."""
-    app = ReadYourWrites(application(shop), shop, Tokens([SECRET]))
+    app = ReadYourWrites(application(shop), shop, COOKIES_OF_CLIENTS)
     stop = threading.Event()
 
     def flicker():
@@ -253,3 +258,16 @@ async def test_a_client_never_reads_less_than_it_wrote(cluster, shop):
         stop.set()
         flickering.join()
     wait_for(lambda: run(cluster.near, "SELECT NOT pg_is_wal_replay_paused()")[0][0])
+
+
+async def test_with_redis_a_write_after_the_response_is_seen_too(cluster, shop, valkey_server):
+    def known(_scope):
+        return f"known-{cluster.primary.pid}"
+
+    async with Redis.from_url(valkey_server.url) as redis:
+        app = ReadYourWrites(application(shop), shop, RedisCarrier(redis, known))
+        async with client_of(app) as client:
+            with cluster.paused(cluster.near):
+                await client.post("/afterwards")
+                assert (await client.get("/item")).json() == {"from_replica": False, "name": "afterwards"}
+    assert shop.late_writes == 0
