@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -20,6 +20,7 @@ from upshift.diagnose.recorded import observe
 from upshift.errors import UpshiftError
 from upshift.record.recording import Recording
 from upshift.sql.analysis.document import TOP, Choice, select
+from upshift.sql.analysis.replayed import ReplayDocument
 from upshift.sql.analysis.workload import Workload
 from upshift.sql.engines import engine_for
 
@@ -28,14 +29,21 @@ if TYPE_CHECKING:
 
     from upshift.diagnose.recorded import Recorded
     from upshift.record import Record
-    from upshift.sql.analysis.replay import Replayed
 
 SEVERITIES = {severity.label: severity for severity in Severity}
+
+MAX_BYTES = 64 * 2**20
+"""Bytes of an earlier replay."""
 
 
 @click.command()
 @click.argument("file", metavar="RECORDING")
 @click.option("--database", metavar="URL", help="Send the recorded SELECTs there again, and tell the times.")
+@click.option(
+    "--against",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="An earlier replay, as --format json printed it, to tell the times beside.",
+)
 @click.option(
     "--top", default=TOP, show_default=True, type=click.IntRange(1, 1_000), help="How many statements."
 )
@@ -54,21 +62,45 @@ SEVERITIES = {severity.label: severity for severity in Severity}
     help="Exit with 1 when there is a finding of this severity or worse.",
 )
 def replay(
-    file: str, database: str | None, top: int, timeout: float, repeats: int, output: str, fail_on: str
+    file: str,
+    database: str | None,
+    against: Path | None,
+    top: int,
+    timeout: float,
+    repeats: int,
+    output: str,
+    fail_on: str,
 ) -> None:
     """Print the findings and statements of a recording, or send its SELECTs to a database again.
 
     \b
     upshift replay shop.recording
-    upshift replay shop.recording --database postgresql://localhost/copy --format json > before.json
+    upshift replay shop.recording --database $URL --format json > before.json
+    upshift replay shop.recording --database $URL --against before.json
 
     With --database nothing is written there: each SELECT runs in a transaction that is read only, limited in
     time, and rolled back. It needs parameters, which are recorded with `keep_parameters`.
     """  # noqa: D301 - \b is click's mark for lines to leave as they are
-    if database is not None and output not in {"table", "json"}:
+    if database is None:
+        if against is not None:
+            raise click.UsageError("--against is told beside a replay: it goes with --database")
+        recorded = _read(Recording(file), Workload())
+        _tell(recorded, output, top, fail_on)
+        return
+    if output not in {"table", "json"}:
         raise click.UsageError("--database tells times, as --format table or json")
+    earlier = None if against is None else _earlier(against)
     recording, workload = Recording(file), Workload()
-    engine = None if database is None else _engine(database, recording)
+    engine = _engine(database, recording)
+    recorded = _read(recording, workload)
+    replayed = _send(engine, recording, workload, top=top, timeout=timeout, repeats=repeats)
+    if output == "json":
+        click.echo(msgspec.json.encode(replayed))
+    else:
+        show_replayed(replayed, earlier, recorded.remarks)
+
+
+def _read(recording: Recording, workload: Workload) -> Recorded:
     with ProgressLine() as progress:
 
         def read(record: Record) -> None:
@@ -76,18 +108,7 @@ def replay(
             if recording.records % 1_000 == 0:
                 progress.show(f"{recording.records:,} records read")
 
-        recorded = observe(recording, on_record=read)
-        replayed = (
-            None
-            if engine is None
-            else _replayed(engine, recording, workload, progress, timeout, repeats, top)
-        )
-    if replayed is None:
-        _tell(recorded, recording, output, top, fail_on)
-    elif output == "json":
-        click.echo(msgspec.json.encode({"version": 1, "statements": [asdict(each) for each in replayed]}))
-    else:
-        show_replayed(replayed, recorded.remarks)
+        return observe(recording, on_record=read)
 
 
 def _engine(database: str, recording: Recording) -> Engine:
@@ -101,39 +122,38 @@ def _engine(database: str, recording: Recording) -> Engine:
     return engine
 
 
-def _replayed(
-    engine: Engine,
-    recording: Recording,
-    workload: Workload,
-    progress: ProgressLine,
-    timeout: float,
-    repeats: int,
-    top: int,
-) -> list[Replayed]:
-    from upshift.sql.analysis.replay import (
-        replay as send_again,
-    )  # it needs an extra, which the rest does without
+def _send(
+    engine: Engine, recording: Recording, workload: Workload, *, top: int, timeout: float, repeats: int
+) -> ReplayDocument:
+    from upshift.sql.analysis.replay import replay as send_again  # it needs an extra; the rest does not
 
     styles = (each.paramstyle for each in recording.header.dialects if each.name == engine.dialect.name)
-    with interruptible():
-        return [
-            *send_again(
-                engine,
-                workload.cases()[:top],
-                paramstyle=next(styles, None),
-                seconds=timeout,
-                repeats=repeats,
-                on_progress=progress.show,
-            )
-        ]
+    with interruptible(), ProgressLine() as progress:
+        return send_again(
+            engine,
+            workload.cases()[:top],
+            paramstyle=next(styles, None),
+            seconds=timeout,
+            repeats=repeats,
+            on_progress=progress.show,
+        )
 
 
-def _tell(recorded: Recorded, recording: Recording, output: str, top: int, fail_on: str) -> None:
+def _earlier(file: Path) -> ReplayDocument:
+    with file.open("rb") as opened:
+        text = opened.read(MAX_BYTES)
+    try:
+        return msgspec.json.decode(text, type=ReplayDocument)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UpshiftError(f"{file} is not what `upshift replay --format json` prints: {error}") from error
+
+
+def _tell(recorded: Recorded, output: str, top: int, fail_on: str) -> None:
     findings = diagnose(recorded.observation)
     report = Report(
         findings=findings,
         routes=len({each.operation for each in recorded.observation.records}),
-        requests=recording.records,
+        requests=len(recorded.observation.records),
         notes=recorded.remarks,
     )
     click.echo(FORMATS[output](report), nl=False)

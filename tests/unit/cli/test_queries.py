@@ -183,6 +183,31 @@ def test_selects_are_sent_to_a_database_again(run, recording, tmp_path):
     assert {each["text"]: each["rows"] for each in told["statements"]}["SELECT a FROM t WHERE id = ?"] == 20
 
 
+def test_a_replay_is_told_beside_an_earlier_one(run, recording, tmp_path):
+    sqlite3.connect(tmp_path / "shop.db").close()
+    to_database = ("replay", recording(), "--database", f"sqlite:///{tmp_path}/shop.db")
+    before = json.loads(run(*to_database, "--format", "json").stdout)
+    before["statements"].append(before["statements"][0] | {"digest": "gone"})
+    (tmp_path / "before.json").write_text(json.dumps(before))
+    result = run(*to_database, "--against", tmp_path / "before.json")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[0].split() == ["count", "samples", "before", "now", "times", "rows"]
+    assert "compare them" not in result.stdout
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[" * 100_000, '{"version":2,"database":"","statements":[]}'])
+def test_an_earlier_replay_that_is_none_is_refused(run, recording, tmp_path, content):
+    (tmp_path / "before.json").write_text(content)
+    result = run("replay", recording(), "--database", "sqlite://", "--against", tmp_path / "before.json")
+    assert result.exit_code == 2
+    assert "is not what `upshift replay --format json` prints" in result.stderr
+
+
+def test_an_earlier_replay_needs_another_one(run, recording, tmp_path):
+    (tmp_path / "before.json").write_text("{}")
+    assert run("replay", recording(), "--against", tmp_path / "before.json").exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("database", "said"),
     [

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import contextmanager
-from dataclasses import dataclass
 from statistics import mean, median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from upshift.errors import MissingExtraError, UpshiftError
+from upshift.sql.analysis.replayed import ReplayDocument, Replayed
 from upshift.sql.engines import connected
 from upshift.sql.placeholders import Sample, number
 from upshift.sql.plans.explain import ExplainRefusedError, ask_postgres, first_line, parse_postgres, refusal
@@ -55,35 +55,6 @@ _STEPS = 10_000
 _LOCK_SECONDS = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replayed:
-    """What became of one kind of statement.
-
-    Attributes:
-        digest: its id.
-        text: the statement without its values.
-        count: executions in the recording.
-        samples: how many of them were sent again.
-        recorded_seconds: what these took when they were recorded, on average.
-        seconds: what they took now, the median of some executions each, on average; None where none was.
-        recorded_rows: rows that they gave when they were recorded, together; None where that is not known.
-        rows: rows that they gave now.
-        cost: the planner's cost of the generic plan, where there were no parameters.
-        note: why it was not executed, or not to its end; "" where it was.
-    """
-
-    digest: str
-    text: str
-    count: int
-    samples: int = 0
-    recorded_seconds: float = 0.0
-    seconds: float | None = None
-    recorded_rows: int | None = None
-    rows: int = 0
-    cost: float | None = None
-    note: str = ""
-
-
 class _NotExecutedError(Exception):
     """The reason is the message."""
 
@@ -100,7 +71,7 @@ def replay(  # noqa: PLR0913 - settings with defaults, named by their callers
     seconds: float = STATEMENT_SECONDS,
     repeats: int = REPEATS,
     on_progress: Callable[[str], None] = lambda _: None,
-) -> Iterator[Replayed]:
+) -> ReplayDocument:
     """Send the SELECTs of a workload again; nothing is ever written.
 
     Args:
@@ -124,9 +95,12 @@ def replay(  # noqa: PLR0913 - settings with defaults, named by their callers
                 place = _Sqlite(connection, seconds)
             case name:
                 raise UpshiftError(f"statements are sent again to PostgreSQL and SQLite, not {name}")
+        replayed = []
         for case in cases:
             on_progress(case.digest.text)
-            yield _replay_case(place, case, repeats)
+            replayed.append(_replay_case(place, case, repeats))
+        version = ".".join(map(str, engine.dialect.server_version_info or ()))
+    return ReplayDocument(database=f"{engine.dialect.name} {version}".rstrip(), statements=tuple(replayed))
 
 
 def _replay_case(place: _Postgres | _Sqlite, case: Case, repeats: int) -> Replayed:

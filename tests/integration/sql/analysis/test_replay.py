@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from upshift.errors import DatabaseUnavailableError
 from upshift.record import Record, Statement
-from upshift.sql.analysis.replay import replay
+from upshift.sql.analysis import replay as module
 from upshift.sql.analysis.workload import Workload
 
 
@@ -41,6 +41,10 @@ def sqlite(tmp_path):
         )
     yield engine
     engine.dispose()
+
+
+def replay(*arguments, **settings):
+    return module.replay(*arguments, **settings).statements
 
 
 def cases(*statements):
@@ -150,6 +154,10 @@ def test_a_table_that_is_not_there_is_told_in_the_databases_words(postgres):
     assert 'relation "nowhere" does not exist' in done.note
 
 
+def test_the_database_is_told(postgres):
+    assert module.replay(postgres, ()).database.startswith("postgresql 1")
+
+
 def test_an_index_is_seen_to_matter(postgres):
     """Not by time, which decides nothing here, but by the cost of the generic plan."""
     wanted = cases("SELECT * FROM item WHERE note = %(note)s")
@@ -161,7 +169,7 @@ def test_an_index_is_seen_to_matter(postgres):
 
 
 def test_no_transaction_is_left_behind(postgres):
-    list(replay(postgres, cases("SELECT * FROM item", "SELECT * FROM nowhere")))
+    replay(postgres, cases("SELECT * FROM item", "SELECT * FROM nowhere"))
     with postgres.connect() as connection:
         others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         assert connection.exec_driver_sql(others).scalar_one() == 1  # this one
@@ -170,7 +178,7 @@ def test_no_transaction_is_left_behind(postgres):
 def test_a_database_that_is_away_is_told():
     engine = sa.create_engine("postgresql+psycopg://nobody@127.0.0.1:1/nowhere", poolclass=sa.NullPool)
     with pytest.raises(DatabaseUnavailableError):
-        list(replay(engine, cases("SELECT 1")))
+        replay(engine, cases("SELECT 1"))
 
 
 def test_sqlite_executes_selects(sqlite):
