@@ -112,7 +112,7 @@ class Cache:
                 namespace=name,
                 seconds=seconds,
                 tags=tuple(tags),
-                key=key or CallKeys(function, ignore).of_call,
+                key=key or CallKeys(function, ignore),
             )
             return made.wrapped()
 

@@ -37,6 +37,9 @@ class CallKeys:
         function: the function.
         ignore: parameters that the value does not depend on, such as a session.
 
+    Attributes:
+        is_simple: whether all there is to a call is one argument; a number is a key as it is.
+
     Raises:
         CacheKeyError: the function has no parameter of that name, or is a method: what of `self` the value
             depends on has to be told by a key of its own.
@@ -44,7 +47,7 @@ class CallKeys:
     Example:
         >>> def product(session, number, *, currency="TWD"): ...
         >>> keys = CallKeys(product, ignore=["session"])
-        >>> keys.of((object(), 7), {}) == keys.of((object(),), {"number": 7, "currency": "TWD"})
+        >>> keys(object(), 7) == keys(object(), number=7, currency="TWD")
         True
     """
 
@@ -62,29 +65,22 @@ class CallKeys:
                 f"or ignore=[{first!r}] if it depends on nothing of it"
             )
         plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        self._is_simple = (
+        self.is_simple = (
             len(parameters) == 1
             and not self._ignored
             and all(each.kind in plain for each in parameters.values())
         )
 
-    def of_call(self, *arguments: Any, **named: Any) -> Hashable:
-        """Return the key of a call that is written as one."""
-        return self.of(arguments, named)
-
-    def of(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> Hashable:
-        """Return the key of a call.
+    def __call__(self, *arguments: Any, **named: Any) -> Hashable:
+        """Return the key of a call, written as that.
 
         Raises:
             CacheKeyError: an argument cannot be part of a key; the message says which, and what to do.
             TypeError: the function cannot be called like that.
         """
-        # No text is a number, so these need no types beside them.
-        if self._is_simple and not named and len(arguments) == 1 and type(arguments[0]) is int:
-            return int(arguments[0])
         bound = self._signature.bind(*arguments, **named)
         bound.apply_defaults()
-        if self._is_simple:
+        if self.is_simple:
             (only,) = bound.arguments.values()
             part = self._part(next(iter(bound.arguments)), only)
             return only if type(only) in _PLAIN else part

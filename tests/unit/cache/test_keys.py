@@ -47,10 +47,10 @@ def test_defaults_and_names_make_no_difference():
     assert (
         len(
             {
-                keys.of_call(7),
-                keys.of_call(7, "TWD"),
-                keys.of_call(number=7),
-                keys.of_call(currency="TWD", number=7, verbose=False),
+                keys(7),
+                keys(7, "TWD"),
+                keys(number=7),
+                keys(currency="TWD", number=7, verbose=False),
             }
         )
         == 1
@@ -69,9 +69,9 @@ def test_defaults_and_names_make_no_difference():
 def test_values_of_different_types_have_different_keys(one, other):
     keys = CallKeys(only)
 
-    assert keys.of_call(one) != keys.of_call(other)
-    assert keys.of_call(one) == keys.of_call(value=one)
-    assert hash(keys.of_call(one)) is not None
+    assert keys(one) != keys(other)
+    assert keys(one) == keys(value=one)
+    assert hash(keys(one)) is not None
 
 
 plain = st.one_of(
@@ -100,21 +100,21 @@ def typed(value):
 def test_keys_are_equal_when_values_and_types_are(one, other):
     keys = CallKeys(only)
 
-    assert (keys.of_call(one) == keys.of_call(other)) == (typed(one) == typed(other))
+    assert (keys(one) == keys(other)) == (typed(one) == typed(other))
 
 
 def test_what_a_call_has_beyond_its_parameters_is_part_of_its_key():
     keys = CallKeys(anything)
 
-    assert keys.of_call(1, 2, a=3) == keys.of_call(1, 2, a=3)
-    assert keys.of_call(1, 2, a=3) != keys.of_call(1, a=3)
-    assert keys.of_call(1, a=3) != keys.of_call(1, a=4)
+    assert keys(1, 2, a=3) == keys(1, 2, a=3)
+    assert keys(1, 2, a=3) != keys(1, a=3)
+    assert keys(1, a=3) != keys(1, a=4)
 
 
 def test_what_is_ignored_is_not():
     keys = CallKeys(product, ignore=["currency"])
 
-    assert keys.of_call(7, object()) == keys.of_call(7)
+    assert keys(7, object()) == keys(7)
 
 
 @pytest.mark.parametrize(
@@ -122,13 +122,13 @@ def test_what_is_ignored_is_not():
 )
 def test_an_object_that_is_equal_only_to_itself_is_refused_by_name(value):
     with pytest.raises(CacheKeyError, match=r"value of only is a \w+.*ignore=\['value'\]"):
-        CallKeys(only).of_call(value)
+        CallKeys(only)(value)
 
 
 def test_a_document_is_no_key():
-    assert CallKeys(only).of_call("x" * MAX_TEXT)
+    assert CallKeys(only)("x" * MAX_TEXT)
     with pytest.raises(CacheKeyError, match=f"has {MAX_TEXT + 1} characters"):
-        CallKeys(only).of_call("x" * (MAX_TEXT + 1))
+        CallKeys(only)("x" * (MAX_TEXT + 1))
 
 
 def test_a_method_has_to_tell_what_of_itself_matters():
@@ -137,9 +137,7 @@ def test_a_method_has_to_tell_what_of_itself_matters():
 
     with pytest.raises(CacheKeyError, match="is a method: tell by key="):
         CallKeys(Shop.menu)
-    assert CallKeys(Shop.menu, ignore=["self"]).of_call(Shop(), 1) == CallKeys(
-        Shop.menu, ignore=["self"]
-    ).of_call(Shop(), 1)
+    assert CallKeys(Shop.menu, ignore=["self"])(Shop(), 1) == CallKeys(Shop.menu, ignore=["self"])(Shop(), 1)
 
 
 def test_ignoring_what_is_not_there_is_refused():
@@ -149,7 +147,7 @@ def test_ignoring_what_is_not_there_is_refused():
 
 def test_a_call_that_the_function_would_refuse_is_refused():
     with pytest.raises(TypeError, match="missing a required argument"):
-        CallKeys(product).of_call()
+        CallKeys(product)()
 
 
 def test_subclasses_of_plain_types_are_not_taken_for_them():
@@ -157,11 +155,11 @@ def test_subclasses_of_plain_types_are_not_taken_for_them():
         pass
 
     with pytest.raises(CacheKeyError, match="Tenant"):
-        CallKeys(only).of_call(Tenant(3))
+        CallKeys(only)(Tenant(3))
 
 
 def test_a_key_says_the_same_in_every_process():
-    key = CallKeys(product).of_call(UUID(int=7), verbose=True)
+    key = CallKeys(product)(UUID(int=7), verbose=True)
 
-    assert repr(key) == repr(CallKeys(product).of_call(UUID(int=7), verbose=True))
+    assert repr(key) == repr(CallKeys(product)(UUID(int=7), verbose=True))
     assert "0x" not in repr(key)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from upshift.cache.dependencies.tables import Tables
     from upshift.cache.tokens import Carrier
 
-_CURRENT: ContextVar[Reading | None] = ContextVar("upshift_reading", default=None)
+CURRENT: ContextVar[Reading | None] = ContextVar("upshift_reading", default=None)
+"""The reading of the cached function that runs; None outside of one."""
 
 
 class Reading:
@@ -99,16 +100,11 @@ class Reading:
         self.refusal = self.refusal or reason
 
 
-def current_reading() -> Reading | None:
-    """Return the reading of the cached function that runs; None outside of one."""
-    return _CURRENT.get()
-
-
 @contextmanager
 def reading(mine: Reading) -> Iterator[Reading]:
     """Gather what statements read in the length of a `with` block."""
-    token = _CURRENT.set(mine)
+    token = CURRENT.set(mine)
     try:
         yield mine
     finally:
-        _CURRENT.reset(token)
+        CURRENT.reset(token)

@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from sqlalchemy.engine.default import DefaultExecutionContext
 
-from upshift.cache.dependencies.reading import current_reading
+from upshift.cache.dependencies.reading import CURRENT
 from upshift.cache.dependencies.tables import EVERYTHING
 from upshift.sql.wrapping import unwrap, wrap
 
@@ -49,12 +49,13 @@ class _Open:
         self.written: set[str] = set()
 
 
-_WRITING: ContextVar[tuple[_Open, ...]] = ContextVar("upshift_writing", default=())
+WRITING: ContextVar[tuple[_Open, ...]] = ContextVar("upshift_writing", default=())
+"""The transactions that the running task has written in; they may be over."""
 
 
 def written_here() -> frozenset[str]:
     """Return the tags that the running task has written and not committed: the cache has older values."""
-    writing = _WRITING.get()
+    writing = WRITING.get()
     return frozenset().union(*(each.written for each in writing)) if writing else frozenset()
 
 
@@ -124,7 +125,7 @@ class CommitHooks:
         )
         if not is_asked_for:
             return None
-        tables, reading = self._tables.of_context(context, sql), current_reading()
+        tables, reading = self._tables.of_context(context, sql), CURRENT.get()
         if reading is None and not tables.written:
             return None
         if context.root_connection._is_autocommit_isolation():
@@ -217,7 +218,7 @@ def _taken(connection: Any) -> _Open | None:
 
 def _write(open_: _Open, tables: Tables) -> None:
     if not open_.written:
-        _WRITING.set((*(each for each in _WRITING.get() if each.written), open_))
+        WRITING.set((*(each for each in WRITING.get() if each.written), open_))
     open_.written |= tables.written
 
 
