@@ -8,6 +8,7 @@ import os
 import sys
 from contextlib import suppress
 from contextvars import ContextVar
+from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,7 @@ from upshift.sql.pool.care import PoolCare
 from upshift.sql.pool.leaks import Leaks
 from upshift.sql.pool.live import encode_pools
 from upshift.sql.replicas.middleware import read_your_writes
+from upshift.sql.shapes import Shapes
 from upshift.telemetry import (
     ClientHooks,
     DatabaseMetrics,
@@ -282,6 +284,10 @@ class Upshift:
         if record is not None:
             record.bind(**fields)
 
+    @cached_property
+    def _shapes(self) -> Shapes:
+        return Shapes()
+
     def observation(self) -> Observation:
         """Return what has been observed since the start: kept records, and statistics of all statements."""
         self._drain()
@@ -291,6 +297,7 @@ class Upshift:
             plans=self._plans.statements() if self._plans else (),
             leaks=self._pools.leaks(),
             settings=self.settings,
+            shapes=self._shapes,
         )
 
     def pools(self) -> tuple[PoolView, ...]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from upshift.errors import IndexAdviceError
 from upshift.sql import consolidate, sync_engine_for
+from upshift.sql.index_keys import read_index_keys
 from upshift.sql.indexes.surplus import surplus_indexes
 from upshift.sql.indexes.workload import observed_workload
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
     from upshift.record import Record
     from upshift.sql import AdviceReport, IndexAdvice, StatementStatistics
+    from upshift.sql.index_keys import IndexKeys
     from upshift.sql.indexes.surplus import SurplusIndex
 
 
@@ -85,6 +89,15 @@ def surplus_on(engines: Sequence[Engine]) -> tuple[tuple[SurplusIndex, ...], tup
             except IndexAdviceError as error:
                 notes.append(f"no look at the indexes of {engine.url.render_as_string()}: {error}")
     return tuple(found), tuple(notes)
+
+
+def indexes_of(engines: Iterable[Engine]) -> tuple[IndexKeys, ...]:
+    """Read the keys of all indexes of some engines' databases; of one that refuses, none."""
+    found: list[IndexKeys] = []
+    for engine in {engine.url: engine for engine in engines}.values():
+        with suppress(IndexAdviceError, SQLAlchemyError):
+            found += read_index_keys(_reachable(engine))
+    return tuple(found)
 
 
 def remarks(report: AdviceReport) -> list[str]:

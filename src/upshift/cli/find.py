@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from upshift.application import Upshift
-from upshift.cli.advice import advise_on, surplus_on
+from upshift.cli.advice import advise_on, indexes_of, surplus_on
 from upshift.cli.boot import check_databases, find_engines, load_application
 from upshift.cli.interruption import interruptible
 from upshift.cli.progress import ProgressLine
@@ -114,7 +114,10 @@ def find(
         surplus, unseen = surplus_on(find_engines())
         plans = _plans(observation, progress.show)
         tables = tables_of(find_engines())
-    findings = diagnose(replace(observation, advice=advice, surplus=surplus, plans=plans, tables=tables))
+        indexes = indexes_of(find_engines())
+    findings = diagnose(
+        replace(observation, advice=advice, surplus=surplus, plans=plans, tables=tables, indexes=indexes)
+    )
     report = Report(
         findings=findings,
         routes=driven.routes,

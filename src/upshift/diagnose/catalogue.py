@@ -74,12 +74,79 @@ CATALOGUE: Mapping[str, Entry] = {
             "that sends it waits that long, and holds a connection of the pool meanwhile.",
         ),
         Entry(
+            "UP103",
+            Severity.WARNING,
+            "Same statement, same parameters",
+            "One request sends the same SELECT with the same parameters more than once, with nothing "
+            "written between. The answer is known already, so each repetition is a round trip to the "
+            "database for nothing.",
+        ),
+        Entry(
+            "UP107",
+            Severity.ERROR,
+            "Reloads after a commit",
+            "A commit expires all objects of its session, and then each of them is reloaded by a SELECT "
+            "of its own when it is next read. The request becomes slower with every object that it shows "
+            "after its commit.",
+        ),
+        Entry(
+            "UP108",
+            Severity.WARNING,
+            "Commit for each row",
+            "One request commits again and again from one line, a row or a few at a time. Each commit "
+            "waits for the disk and costs round trips, so it takes longer than the rows themselves.",
+        ),
+        Entry(
+            "UP109",
+            Severity.WARNING,
+            "Row-by-row insert",
+            "One request inserts rows with a statement for each, from one line and in one transaction. "
+            "One statement can carry them all, and saves a round trip for each row.",
+        ),
+        Entry(
             "UP201",
             Severity.WARNING,
             "Missing index",
             "A statement reads many rows to keep few, or sorts them, because no index serves its conditions "
             "and its order. The index that is named was built on trial: the database's own planner used it, "
             "and the statement's cost fell at least by half.",
+        ),
+        Entry(
+            "UP202",
+            Severity.WARNING,
+            "Deep OFFSET",
+            "A page is taken deep in a table by OFFSET. The database reads all rows before it and throws "
+            "them away, so a page costs more the deeper it lies.",
+        ),
+        Entry(
+            "UP203",
+            Severity.WARNING,
+            "Count for each page",
+            "A request takes a page of some rows with LIMIT, and counts all of them beside it. The page "
+            "reads as many rows as it shows; the count reads every row that meets the conditions, again "
+            "for each page.",
+        ),
+        Entry(
+            "UP204",
+            Severity.WARNING,
+            "LIKE with a leading wildcard",
+            "A text is searched by LIKE with a pattern that begins with a wildcard. No ordinary index "
+            "serves that, so every row of the table is read and compared.",
+        ),
+        Entry(
+            "UP205",
+            Severity.WARNING,
+            "Function on an indexed column",
+            "A condition compares an indexed column through a function, such as lower(email) or "
+            "date(created_at). The index holds the bare column, so it does not serve, and every row is "
+            "read.",
+        ),
+        Entry(
+            "UP206",
+            Severity.WARNING,
+            "Unbounded result",
+            "A SELECT without LIMIT has returned many rows. It returns what the table has, so its time "
+            "and its memory grow with the table.",
         ),
         Entry(
             "UP207",
@@ -140,6 +207,29 @@ CATALOGUE: Mapping[str, Entry] = {
             "A large response of a kind that compresses well was sent as it is, to a client that said it "
             "accepts gzip. Compressed JSON has about a third of the size, and on a mobile connection the "
             "transfer is the larger part of what the user waits for.",
+        ),
+        Entry(
+            "UP401",
+            Severity.WARNING,
+            "Long transaction",
+            "A transaction stays open for long and does much, one thing after another. Until it ends it "
+            "keeps its locks, and the database cannot remove old versions of any row.",
+        ),
+        Entry(
+            "UP402",
+            Severity.ERROR,
+            "Idle in transaction",
+            "A transaction that has written waits for something that is not the database: another "
+            "service, a sleep, a computation. Its locks stay meanwhile, and whoever wants the same rows "
+            "waits with it.",
+        ),
+        Entry(
+            "UP403",
+            Severity.WARNING,
+            "Connection held while waiting",
+            "A request holds a connection of the pool while no statement runs on it, as it waits for "
+            "something else. The pool runs out for the other requests, although the database has little "
+            "to do.",
         ),
         Entry(
             "UP404",

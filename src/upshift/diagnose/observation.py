@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from upshift.sql.shapes import Shapes
 
 if TYPE_CHECKING:
     from upshift.record import Record
     from upshift.record.leak import Leak
     from upshift.settings import Settings
     from upshift.sql import IndexAdvice, StatementPlans, StatementStatistics, SurplusIndex
+    from upshift.sql.index_keys import IndexKeys
     from upshift.sql.maintenance.tables import TableHealth
 
 
@@ -22,6 +25,8 @@ class Observation:
         statements: statistics of all statements, the most expensive first.
         settings: the settings in force, with the rules' thresholds.
         advice: the indexes that the database's planner was seen to use; empty where none were looked for.
+        indexes: the keys of the database's indexes; empty where its catalogue was not read.
+        shapes: what is understood of statements' texts.
         plans: the plans of statements that were explained, with their history.
         tables: how the tables of the databases are kept; empty where nobody looked.
         leaks: connections that were not given back as they should.
@@ -33,6 +38,8 @@ class Observation:
     settings: Settings
     advice: tuple[IndexAdvice, ...] = ()
     plans: tuple[StatementPlans, ...] = ()
+    indexes: tuple[IndexKeys, ...] = ()
+    shapes: Shapes = field(default_factory=Shapes)
     tables: tuple[TableHealth, ...] = ()
     leaks: tuple[Leak, ...] = ()
     surplus: tuple[SurplusIndex, ...] = ()

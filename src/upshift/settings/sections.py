@@ -255,12 +255,24 @@ class DiagnoseSettings:
     """When a rule speaks.
 
     Attributes:
-        repeated_statements: repetitions of a statement from one line in one request that make an N+1.
+        repeated_statements: repetitions of a statement from one line in one request that make an N+1;
+            likewise of reloads, commits and inserts.
         large_response_bytes: uncompressed responses from this size on are worth compressing.
+        costly_statement_seconds: what a statement does badly is a warning where it takes this long, on
+            average, and for information where it does not.
+        deep_offset_rows: rows that an OFFSET skips, from which on a page is deep.
+        unbounded_rows: rows of a result without a LIMIT, from which on it is large.
+        idle_connection_seconds: how long a request may hold a connection without a statement.
+        long_transaction_seconds: from when on a transaction is long.
     """
 
     repeated_statements: Annotated[int, Within(1, 1_000_000)] = 3
     large_response_bytes: Size = 10_000
+    costly_statement_seconds: Seconds = 0.01
+    deep_offset_rows: Annotated[int, Within(1, 1_000_000_000)] = 1_000
+    unbounded_rows: Annotated[int, Within(1, 1_000_000_000)] = 1_000
+    idle_connection_seconds: Seconds = 0.25
+    long_transaction_seconds: Seconds = 1.0
 
     def __post_init__(self) -> None:
         check(self)
@@ -321,6 +333,11 @@ class Arguments(TypedDict, total=False):
     shutdown_seconds: float
     repeated_statements: int
     large_response_bytes: int
+    costly_statement_seconds: float
+    deep_offset_rows: int
+    unbounded_rows: int
+    idle_connection_seconds: float
+    long_transaction_seconds: float
 
 
 def _check_path(name: str, path: str) -> None:

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 from upshift.diagnose.rules import (
     up101,
     up102,
+    up103,
+    up107,
+    up108,
+    up109,
     up201,
+    up202,
+    up203,
+    up204,
+    up205,
+    up206,
     up207,
     up208,
     up209,
@@ -16,6 +25,9 @@ from upshift.diagnose.rules import (
     up212,
     up213,
     up301,
+    up401,
+    up402,
+    up403,
     up404,
 )
 
@@ -26,7 +38,16 @@ if TYPE_CHECKING:
 RULES = (
     up101,
     up102,
+    up103,
+    up107,
+    up108,
+    up109,
     up201,
+    up202,
+    up203,
+    up204,
+    up205,
+    up206,
     up207,
     up208,
     up209,
@@ -35,6 +56,9 @@ RULES = (
     up212,
     up213,
     up301,
+    up401,
+    up402,
+    up403,
     up404,
 )
 

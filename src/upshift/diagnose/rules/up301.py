@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING
 
+from upshift.diagnose.endpoints import definition_of
 from upshift.diagnose.finding import Finding, Severity
-from upshift.record import CallSite
 from upshift.traffic import accepts_gzip, is_compressible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from upshift.diagnose.observation import Observation
     from upshift.record import Record
@@ -41,16 +40,10 @@ def find(observation: Observation) -> Iterator[Finding]:
             code=CODE,
             severity=Severity.WARNING,
             title=f"{size / 1e3:.0f} KB of {record.content_type} sent uncompressed",
-            site=_definition(record.endpoint),
+            site=definition_of(record.endpoint),
             routes=(operation,),
             evidence=(f"{record.path}: {size} bytes, no Content-Encoding, though the client accepts gzip",),
             fix=("Upshift(app, engine=engine, compression=True), or UPSHIFT_COMPRESSION=true",),
             expect=f"{size / 1e3:.0f} → about {size * TYPICAL_RATIO / 1e3:.0f} KB",
             data={"bytes": size, "content_type": record.content_type},
         )
-
-
-def _definition(endpoint: Callable[..., object] | None) -> CallSite | None:
-    """Where a function is written, from its code: no source file is read."""
-    code = getattr(inspect.unwrap(endpoint), "__code__", None) if endpoint is not None else None
-    return None if code is None else CallSite(code.co_filename, code.co_firstlineno, code.co_qualname)
