@@ -13,15 +13,15 @@ SQLALCHEMY_TESTS := $(addprefix tests/contract/test_,sqlalchemy_contract.py pool
 	$(addprefix tests/unit/sql/,capture fetch_plans loading pool test_wrapping.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench contract prometheus clean
+.PHONY: help demo test chaos-sql lint bench contract prometheus pgbouncer clean
 
 help:  ## Show the targets
-	@sed -nE 's/^([a-z]+):.*##  *(.*)/  make \1\t\2/p' $(MAKEFILE_LIST)
+	@sed -nE 's/^([a-z-]+):.*##  *(.*)/  make \1\t\2/p' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo  ## Find, fix and prove on ShopEase
 	$(BIN)/upshift demo $(ARGS)
 
-test: lint contract prometheus  ## Run the linters and all tests
+test: lint contract prometheus pgbouncer  ## Run the linters and all tests
 	$(BIN)/python -m pytest -q --doctest-modules src
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
@@ -39,6 +39,15 @@ prometheus:  ## Install Prometheus for its tests, where that is possible
 		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && \
 		apt-get install -qy --no-install-recommends prometheus; } || \
 		echo "Prometheus is not installed, so its tests are skipped (Debian's package prometheus has it)"
+
+pgbouncer:  ## Install PgBouncer for its tests, where that is possible
+	@{ command -v pgbouncer || [ -x /usr/sbin/pgbouncer ]; } >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && \
+		apt-get install -qy --no-install-recommends pgbouncer; } || \
+		echo "PgBouncer is not installed, so its tests are skipped (Debian's package pgbouncer has it)"
+
+chaos-sql: $(VENV)/.dev  ## Stop, kill and cut off a database under load, with each driver, again and again
+	CHAOS_ROUNDS=$${CHAOS_ROUNDS:-4} $(BIN)/python -m pytest -q tests/chaos/test_database.py $(ARGS)
 
 bench: $(VENV)/.bench  ## Run one benchmark (BENCH=name), or all
 	$(BIN)/python benchmarks/run.py $(BENCH)
