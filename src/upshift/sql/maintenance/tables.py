@@ -34,7 +34,7 @@ class IndexHealth:
         name: the index; its schema is the table's.
         size: bytes.
         bloat: bytes that a fresh index would not need, as estimated; None where nobody can tell.
-        is_valid: whether it is complete; an interrupted build leaves one that is not.
+        is_valid: whether it is complete, or being built; an interrupted build leaves one that is neither.
     """
 
     name: str
@@ -115,8 +115,12 @@ _TABLES = """
     ORDER BY size DESC, n.nspname, c.relname
     LIMIT :limit
 """
+# What another user builds is hidden from this one, so any build in this database may be of the index.
 _VALIDITY = sa.text("""
-    SELECT i.indrelid, c.relname AS name, i.indisvalid AS is_valid,
+    SELECT i.indrelid, c.relname AS name, i.indisvalid OR EXISTS (
+               SELECT FROM pg_stat_progress_create_index p
+               WHERE p.datname = current_database() AND coalesce(p.relid, i.indrelid) = i.indrelid
+           ) AS is_valid,
            c.relpages::bigint * current_setting('block_size')::bigint AS size
     FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
     WHERE i.indrelid = ANY(:tables) AND c.relkind = 'i'

@@ -6,7 +6,8 @@
 - REINDEX CONCURRENTLY that is ended leaves an invalid index, `…_ccnew` or `…_ccold`
   (https://www.postgresql.org/docs/current/sql-reindex.html). So the invalid indexes of the table are noted
   before, and those that are there afterwards are dropped; also after Ctrl-C, and when the connection broke.
-  After a SIGKILL nobody is left to do so: the next `upshift db` finds them.
+  A drop waits for transactions that have written to the table, which hinders nobody else. Where one does not
+  end, and after a SIGKILL, the remains stay, and the next `upshift db` finds them.
 - VACUUM and ANALYZE of a table that is another user's do nothing but warn, so that is asked before.
 """
 
@@ -37,12 +38,16 @@ LOCK_SECONDS = 5.0
 POLL_SECONDS = 0.5
 """How often progress is looked at."""
 
-_CLEANING_SECONDS = 30.0
+CLEANING_SECONDS = 15.0
+"""How long dropping what an interrupted REINDEX left may wait for transactions that write."""
+
 _RAW = {"no_parameters": True}
 _REASONS = {
-    "55P03": "another session holds the table; nothing was changed",  # lock_not_available
-    "57014": "it took too long and was ended; nothing is left half done",  # query_canceled
+    "55P03": "another session holds the table",  # lock_not_available
+    "57014": "it took too long and was ended",  # query_canceled
 }
+
+_NOTHING = "; nothing is left half done"
 
 _INVALID = sa.text("""
     SELECT c.oid, n.nspname, c.relname
@@ -118,7 +123,7 @@ def _do(engine: sa.Engine, work: Work, settings: str, on_progress: Callable[[str
     except sa.exc.DBAPIError as error:
         code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
         left = _clean(engine, work, before) if is_begun else ""
-        return Done(work, "failed", _REASONS.get(code, first_line(error)) + left)
+        return Done(work, "failed", _REASONS.get(code, first_line(error)) + (left or _NOTHING))
     except (KeyboardInterrupt, DatabaseUnavailableError) as error:
         left = _clean(engine, work, before) if is_begun else ""
         if left:
@@ -136,7 +141,7 @@ def _clean(engine: sa.Engine, work: Work, before: frozenset[int]) -> str:
     """Drop what an interrupted REINDEX left, once its session is gone; return what is then left to do."""
     if work.verb != "reindex" or not work.concurrently:
         return ""
-    limit = f"SET statement_timeout = {_CLEANING_SECONDS * 1e3:.0f}; SET lock_timeout = 5000"
+    limit = f"SET statement_timeout = 0; SET lock_timeout = {CLEANING_SECONDS * 1e3:.0f}"
     try:
         with exclusive_session(engine, limit) as connection:
             for oid, schema, name in _invalid(connection, work):
