@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 
 import msgspec
@@ -140,6 +141,26 @@ def test_hostile_text_moves_no_cursor_and_is_no_markup(run, recording):
         assert result.exit_code == 0
         assert all(line.isprintable() for line in result.stdout.splitlines())
     assert "[bold red]x[/]" in run("queries", path).stdout
+
+
+@pytest.mark.parametrize(
+    "number", ["1e308", "-1", "0", "1e12", "1099511627776", "18446744073709551616", "null", '"x"']
+)
+@pytest.mark.parametrize(
+    "name", ["execute_seconds", "rows", "started", "executions", "site", "sql", "seconds"]
+)
+def test_hostile_numbers_break_nothing(run, tmp_path, name, number):
+    path = tmp_path / "hostile.recording"
+    with RecordingWriter(path) as writer:
+        for step in range(3):
+            writer.take(record(float(step), *[("SELECT a FROM t", 0.5, 7)] * 4))
+    header, rest = path.read_bytes().split(b"\n", 1)
+    hostile = re.sub(rf'"{name}":[^,}}]+'.encode(), f'"{name}":{number}'.encode(), rest)
+    path.write_bytes(header + b"\n" + hostile)
+    for command in (("queries", path), ("queries", path, "--compare"), ("replay", path)):
+        assert run(*command).exit_code == 0
+    told = run("queries", path, "--format", "json")
+    msgspec.json.decode(told.stdout, type=Document)
 
 
 def test_a_recording_is_replayed_as_findings_and_statements(run, recording):

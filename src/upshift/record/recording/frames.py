@@ -31,6 +31,15 @@ MAX_SQL = 1_000_000
 Number = Annotated[int, msgspec.Meta(ge=0, lt=MAX_DEFINED)]
 """Refers to what this line or an earlier one defines."""
 
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
+"""A number of bytes, rows or executions; no request has more, and their sums stay whole numbers of JSON."""
+
+Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1e12)]
+"""A duration; likewise."""
+
+Time = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
+"""A time of `time.perf_counter()`, which may begin anywhere."""
+
 
 class Dialect(Struct, frozen=True):
     """The kind of database that an engine leads to, and how its driver writes placeholders."""
@@ -60,7 +69,7 @@ class Header(Struct, frozen=True, tag="header", tag_field="kind"):
     service: str
     pid: int
     started: str
-    clock: float
+    clock: Time
     dialects: tuple[Dialect, ...]
     keep_parameters: bool
     settings: dict[str, Any]
@@ -95,15 +104,15 @@ class StatementFrame(Struct, omit_defaults=True):
     """See `upshift.record.Statement`; `sql` and `site` are numbers, `fingerprint` is in hexadecimal."""
 
     sql: Number
-    started: float
-    ended: float = 0.0
-    execute_seconds: float = 0.0
-    fetch_seconds: float = 0.0
-    rows: int | None = None
-    executions: int = 1
+    started: Time
+    ended: Time = 0.0
+    execute_seconds: Seconds = 0.0
+    fetch_seconds: Seconds = 0.0
+    rows: Count | None = None
+    executions: Count = 1
     is_eager: bool = False
     error: str | None = None
-    offset: int = 0
+    offset: Count = 0
     has_open_pattern: bool = False
     site: Number | None = None
     lazy_load: LazyLoadFrame | None = None
@@ -115,12 +124,12 @@ class StatementFrame(Struct, omit_defaults=True):
 class TransactionFrame(Struct, omit_defaults=True):
     """See `upshift.record.Transaction`."""
 
-    began: float
-    ended: float
-    ending_seconds: float
+    began: Time
+    ended: Time
+    ending_seconds: Seconds
     outcome: TransactionOutcome
-    first: int
-    after: int
+    first: Count
+    after: Count
     site: Number | None = None
 
 
@@ -128,20 +137,20 @@ class HoldFrame(Struct, omit_defaults=True):
     """See `upshift.record.Hold`; statements are positions among those of the record."""
 
     pool: str
-    asked: float
-    obtained: float
-    until: float
+    asked: Time
+    obtained: Time
+    until: Time
     is_returned: bool
-    statements: tuple[int, ...] = ()
+    statements: tuple[Count, ...] = ()
     transactions: tuple[TransactionFrame, ...] = ()
-    began: float = 0.0
+    began: Time = 0.0
 
 
 class SocketFrame(Struct, omit_defaults=True):
     """What a WebSocket connection has beside a request, see `upshift.record.Socket`."""
 
-    messages_received: int = 0
-    messages_sent: int = 0
+    messages_received: Count = 0
+    messages_sent: Count = 0
     close_code: int | None = None
 
 
@@ -158,9 +167,9 @@ class RecordFrame(Struct, omit_defaults=True, tag="record", tag_field="kind"):
 
     method: str
     path: str
-    started: float
+    started: Time
     status: int
-    seconds: float
+    seconds: Seconds
     forget: bool = False
     texts: dict[Number, str] = field(default_factory=dict)
     sites: dict[Number, tuple[str, int, str]] = field(default_factory=dict)
@@ -174,19 +183,19 @@ class RecordFrame(Struct, omit_defaults=True, tag="record", tag_field="kind"):
     scheme: str = "http"
     request_id: str = ""
     trace_id: str = ""
-    first_byte_seconds: float = 0.0
-    response_bytes: int = 0
+    first_byte_seconds: Seconds = 0.0
+    response_bytes: Count = 0
     accept_encoding: str = ""
-    cache_hits: int = 0
-    cache_seconds: float = 0.0
+    cache_hits: Count = 0
+    cache_seconds: Seconds = 0.0
     content_encoding: str = ""
     content_type: str = ""
     error: str | None = None
     is_streamed: bool = False
-    pool_wait_seconds: float = 0.0
-    queue_seconds: float = 0.0
-    request_bytes: int = 0
-    statements_dropped: int = 0
+    pool_wait_seconds: Seconds = 0.0
+    queue_seconds: Seconds = 0.0
+    request_bytes: Count = 0
+    statements_dropped: Count = 0
 
 
 class Notice(Struct, tag="notice", tag_field="kind"):
@@ -203,8 +212,8 @@ class End(Struct, tag="end", tag_field="kind"):
         dropped: records that were not.
     """
 
-    records: int
-    dropped: int
+    records: Count
+    dropped: Count
 
 
 Line = RecordFrame | Notice | End | Header

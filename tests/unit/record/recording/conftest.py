@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
 
 from upshift.record import CallSite, Record, Statement
 from upshift.record.recording import Recording, RecordingWriter
+from upshift.sql import Capture
 
 HERE = str(Path.cwd())
 
@@ -56,3 +58,23 @@ def write(path):
         return Recording(path)
 
     return write_records
+
+
+@pytest.fixture
+def observed():
+    """Observe some work on an engine, and return its record."""
+
+    def observe(engine, work):
+        current = ContextVar("current", default=None)
+        capture = Capture([engine], current)
+        record = make_record()
+        record.is_closed = False
+        token = current.set(record)
+        try:
+            work()
+        finally:
+            current.reset(token)
+            capture.close()
+        return record
+
+    return observe
