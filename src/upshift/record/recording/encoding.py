@@ -11,6 +11,7 @@ import msgspec
 from upshift.record.callsite import CallSite
 from upshift.record.ongoing import Excerpt
 from upshift.record.recording.frames import (
+    MAX_COUNT,
     MAX_DEFINED,
     MAX_SQL,
     RECORD_FIELDS,
@@ -99,6 +100,7 @@ class Encoder:
             self._text(statement.sql[:MAX_SQL]),
             **{name: getattr(statement, name) for name in STATEMENT_FIELDS},
         )
+        frame.offset = min(statement.offset, MAX_COUNT)  # which a client may have asked for
         if statement.site is not None:
             frame.site = self._site(statement.site)
         if statement.lazy_load is not None:

@@ -31,7 +31,9 @@ MAX_SQL = 1_000_000
 Number = Annotated[int, msgspec.Meta(ge=0, lt=MAX_DEFINED)]
 """Refers to what this line or an earlier one defines."""
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
+MAX_COUNT = 2**40
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 """A number of bytes, rows or executions; no request has more, and their sums stay whole numbers of JSON."""
 
 Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1e12)]

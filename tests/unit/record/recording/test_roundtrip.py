@@ -192,6 +192,10 @@ def test_numbers_begin_anew_before_they_run_out(record, statement):
     assert max(encoder._texts.values()) < frames.MAX_DEFINED
 
 
+def test_an_offset_that_nobody_reaches_is_cut(record, statement):
+    assert through(record(statement(offset=9 * 10**18))).statements[0].offset == 2**40
+
+
 def test_what_is_no_unicode_is_written_all_the_same(record, statement):
     back = through(record(statement("SELECT '\udcff'"), path="/\udcff"))
     assert back.path == "/\\udcff"
