@@ -16,6 +16,7 @@ _COMMANDS = (
     "explain",
     "plan",
     "index",
+    "fetch-plans",
     "db",
     "queries",
     "replay",
@@ -43,8 +44,9 @@ class _Group(click.Group):
         """Import a command when it is asked for, so that none waits for the libraries of another."""
         if name not in _COMMANDS:
             return None
-        module = __import__(f"upshift.cli.{name}", fromlist=[name])
-        command: click.Command = getattr(module, name)
+        module_name = name.replace("-", "_")
+        module = __import__(f"upshift.cli.{module_name}", fromlist=[module_name])
+        command: click.Command = getattr(module, module_name)
         return command
 
     def list_commands(self, _context: click.Context) -> list[str]:

@@ -342,9 +342,11 @@ class FetchPlans:
         for length in range(1, len(run.path)):
             way = run.path[:length]
             above = plan.node(way)
-            # What was not loaded lazily is loaded eagerly already, or there is no other way to what failed.
-            if above is not None and (not is_possible or way not in tallies):
-                above.is_worthy = True
+            if above is None or (is_possible and way in tallies):
+                continue
+            # There is no other way to what failed; what was not loaded lazily is loaded eagerly already.
+            above.is_eager = is_possible and not above.is_active
+            above.is_worthy = True
         plan.settle()
 
     def _fetch_with(

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from sqlalchemy.orm import Mapper
 
@@ -65,21 +65,21 @@ def learned_plans(plans: Plans) -> tuple[FetchPlan, ...]:
         ends = [
             path for path in paths if not any(each[: len(path)] == path for each in paths if each != path)
         ]
-        loads = []
-        for path in paths:
-            node = plan.node(path)
-            if node is not None:
-                loads.append(
-                    LearnedLoad(path=_dotted(place.root, path), fetched=node.fetched, used=node.used)
-                )
+        nodes = {path: node for path in paths if (node := plan.node(path)) is not None}
+        eager = {path for path, node in nodes.items() if node.is_eager}
         classes = {place.root.class_, *(each.parent.class_ for path in paths for each in path)}
+        options = [option for path in ends for option in options_for(place.root, path, eager)]
         learned.append(
             FetchPlan(
                 operation=place.operation,
                 site=place.site,
                 root=place.root.class_.__name__,
-                options=tuple(option for path in ends for option in options_for(place.root, path)),
-                loads=tuple(loads),
+                options=tuple(dict.fromkeys(options)),
+                loads=tuple(
+                    LearnedLoad(path=_dotted(place.root, path), fetched=node.fetched, used=node.used)
+                    for path, node in nodes.items()
+                    if path not in eager
+                ),
                 models={each.__name__: each.__module__ for each in sorted(classes, key=lambda c: c.__name__)},
             )
         )
@@ -87,11 +87,12 @@ def learned_plans(plans: Plans) -> tuple[FetchPlan, ...]:
     return tuple(learned)
 
 
-def options_for(root: Mapper[Any], path: Path) -> Sequence[str]:
+def options_for(root: Mapper[Any], path: Path, eager: Container[Path] = ()) -> Sequence[str]:
     """Return the loader options that load a path of relationships with objects of a class.
 
-    A relationship of a subclass needs that class loaded as well: `of_type` within a path, and
-    `selectin_polymorphic` where the statement itself is for the base class.
+    What the application loads eagerly stays as it is, by `defaultload`. A relationship of a subclass needs
+    that class loaded as well: `of_type` within a path, and `selectin_polymorphic` where the statement itself
+    is for the base class.
     """
     parts = []
     for number, relationship in enumerate(path):
@@ -99,7 +100,8 @@ def options_for(root: Mapper[Any], path: Path) -> Sequence[str]:
         attribute = f"{owner.class_.__name__}.{relationship.key}"
         if number + 1 < len(path) and not relationship.mapper.isa(path[number + 1].parent):
             attribute += f".of_type({path[number + 1].parent.class_.__name__})"
-        parts.append(f"selectinload({attribute})")
+        load = "defaultload" if path[: number + 1] in eager else "selectinload"
+        parts.append(f"{load}({attribute})")
     chain = ".".join(parts)
     first = path[0].parent
     if not root.isa(first):

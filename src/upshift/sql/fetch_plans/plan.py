@@ -73,6 +73,7 @@ class Node:
         is_worthy: whether enough objects had it read for fetching it to pay off.
         is_wanted: whether lazy loads of it were repeated, or failed.
         has_failed: whether a lazy load of it was tried where none is possible.
+        is_eager: whether the application loads it eagerly itself, and what is below it lazily.
         fetches: how often it was fetched since its use was looked at.
         fetched: values fetched.
         used: values of those that were read.
@@ -85,6 +86,7 @@ class Node:
         "fetched",
         "fetches",
         "has_failed",
+        "is_eager",
         "is_wanted",
         "is_worthy",
         "relationship",
@@ -97,6 +99,7 @@ class Node:
         self.is_worthy = False
         self.is_wanted = False
         self.has_failed = False
+        self.is_eager = False
         self.fetches = 0
         self.fetched = 0
         self.used = 0
