@@ -153,6 +153,8 @@ def _build_postgres(engine: sa.Engine, index: Index) -> Outcome:
                 connection.exec_driver_sql(index.undo_sql, execution_options=_RAW)
             connection.exec_driver_sql(index.create_sql, execution_options=_RAW)
             _mark(connection, index)
+            if index.is_computed:  # PostgreSQL keeps statistics of its values too, from the next ANALYZE on
+                connection.exec_driver_sql(f"ANALYZE {_table(index)}", execution_options=_RAW)
     except sa.exc.DBAPIError as error:
         code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
         hint = _HINTS.get(code or "", "")
@@ -167,8 +169,11 @@ def _build_postgres(engine: sa.Engine, index: Index) -> Outcome:
 
 
 def _state(connection: sa.Connection, index: Index) -> sa.Row[Any] | None:
-    table = ".".join(quoted(part) for part in index.target if part)
-    return connection.execute(_STATE, {"name": index.name, "table": table}).one_or_none()
+    return connection.execute(_STATE, {"name": index.name, "table": _table(index)}).one_or_none()
+
+
+def _table(index: Index) -> str:
+    return ".".join(quoted(part) for part in index.target if part)
 
 
 def _mark(connection: sa.Connection, index: Index) -> None:

@@ -126,7 +126,9 @@ def _stream(source: PoolProxiedConnection, connection: sa.Connection, query: str
             reads.execute(_LIMITS)
             with (
                 reads.copy(f"COPY ({query}) TO STDOUT (FORMAT binary)") as rows,
-                writes.copy(f"COPY {copy} FROM STDIN (FORMAT binary)") as into,
+                # Frozen rows count as seen by all, as most of the real table's do: scans of indexes alone
+                # would look up each row in the copy otherwise.
+                writes.copy(f"COPY {copy} FROM STDIN (FORMAT binary, FREEZE)") as into,
             ):
                 for block in rows:
                     into.write(block)

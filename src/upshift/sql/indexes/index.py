@@ -185,13 +185,14 @@ class Index:
         return self.schema, self.table
 
     @property
+    def is_computed(self) -> bool:
+        """Whether a key of it is a function of a column."""
+        return any(key.function for key in self.columns)
+
+    @property
     def is_plain(self) -> bool:
         """Whether it is a B-tree of columns that holds all rows and nothing besides."""
-        return (
-            self.method == "btree"
-            and not (self.include or self.where)
-            and not any(key.function for key in self.columns)
-        )
+        return self.method == "btree" and not (self.include or self.where or self.is_computed)
 
     @property
     def name(self) -> str:

@@ -324,6 +324,9 @@ class _PostgresTrial:
             try:
                 sql = self._placed(index).blocking_sql
                 self._connection.exec_driver_sql(sql, execution_options=_RAW)
+                if self.how == "copy" and index.is_computed:  # its values have no statistics until then
+                    copy = f"pg_temp.{quoted(index.table)}"
+                    self._connection.exec_driver_sql(f"ANALYZE {copy}", execution_options=_RAW)
             except sa.exc.DBAPIError as error:
                 raise IndexAdviceError(f"{index.name} cannot be built: {refusal(error)}") from error
             yield
