@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
-from sqlalchemy import Integer, Numeric, String, cast, insert, select, text
+from sqlalchemy import Integer, Numeric, String, cast, func, insert, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from upshift.sql.plans.explaining import explain_statements
@@ -65,7 +65,7 @@ def test_a_value_of_the_columns_own_type(corpus):
 
 def test_a_varchar_that_is_text_to_the_planner(corpus):
     def work(session):
-        session.scalars(select(Parcel.id).where(Parcel.zone >= "a")).all()
+        session.scalar(select(func.count()).where(Parcel.zone >= "a"))
 
     judge(corpus, work)
 

@@ -36,8 +36,9 @@ STILL = "ALTER TABLE note SET (autovacuum_enabled = off)"
 def after(engine, *statements):
     def complete(observation):
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            for statement in (STILL, *statements, "SELECT pg_stat_force_next_flush()"):
+            for statement in (STILL, *statements):
                 connection.execute(text(statement))
+                connection.execute(text("SELECT pg_stat_force_next_flush()"))
         with engine.begin() as connection:
             return replace(observation, tables=read_tables(connection))
 
