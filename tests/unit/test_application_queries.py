@@ -205,7 +205,8 @@ def test_statements_of_a_connection_are_told_while_it_is_open(app, engine, obser
     recording.close()
     recorded = [each.operation for each in Recording(recording.path) if each.statements]
     assert set(recorded) == {"WEBSOCKET /rooms/{room}"}
-    assert (upshift._closing.faults, upshift._capture.faults, upshift._recordings.faults) == (0, 0, 0)
+    faults = (upshift._closing.faults, upshift._hooks.faults()["statements"](), upshift._recordings.faults)
+    assert faults == (0, 0, 0)
 
 
 async def test_statements_of_jobs_are_told_by_the_route_that_began_them(app, engine, observed):

@@ -53,4 +53,4 @@ def test_a_type_checker_knows_the_names(tmp_path):
     )
 
     assert "upshift.settings" in told.stdout
-    assert "upshift.application.Upshift" in told.stdout
+    assert "upshift.application.upshift.Upshift" in told.stdout

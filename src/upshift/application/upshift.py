@@ -12,9 +12,8 @@ from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from sqlalchemy.engine import Engine
-from sqlalchemy.ext.asyncio import AsyncEngine
-
+from upshift.application.engines import as_engines, dialect_of, sync_engines_of
+from upshift.application.hooks import Hooks
 from upshift.diagnose import Observation, diagnose
 from upshift.diagnose.recorded import thresholds
 from upshift.record import (
@@ -29,22 +28,11 @@ from upshift.record import (
     of_requests,
 )
 from upshift.record.ongoing import Excerpt, unless_excerpt
-from upshift.record.recording import Dialect, Recordings, RecordingWriter
+from upshift.record.recording import Recordings, RecordingWriter
 from upshift.record.recording.writing import MAX_BYTES, RECORDS_PER_SECOND
 from upshift.settings import Settings, misspelt_variables
-from upshift.sql import (
-    Batching,
-    Capture,
-    Comments,
-    FetchPlans,
-    PlanCapture,
-    Pools,
-    StatementTable,
-    Transactions,
-)
+from upshift.sql import PlanCapture, StatementTable
 from upshift.sql.analysis.queries import Queries
-from upshift.sql.pool.care import PoolCare
-from upshift.sql.pool.leaks import Leaks
 from upshift.sql.pool.live import encode_pools
 from upshift.sql.replicas.middleware import read_your_writes
 from upshift.sql.shapes import Shapes
@@ -83,6 +71,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Unpack
 
+    from sqlalchemy.engine import Engine
+    from sqlalchemy.ext.asyncio import AsyncEngine
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from upshift.diagnose import Finding
@@ -139,8 +129,8 @@ class Upshift:
         settings: Settings | None = None,
         **arguments: Unpack[Arguments],
     ) -> None:
-        engines = _engines(engine)
-        sync_engines = _sync_engines(engines, replicas)
+        engines = as_engines(engine)
+        sync_engines = sync_engines_of(engines, replicas)
         self.settings = settings = (settings or Settings.from_environment()).changed(arguments)
         _warn_of_misspelt_variables()
         self._read_your_writes = read_your_writes(replicas, settings.replicas) if replicas else None
@@ -189,7 +179,7 @@ class Upshift:
             slow_statement_seconds=settings.slow_statement_seconds,
         )
         self._recordings = Recordings(self._drain, self._take_all)
-        self._dialects = tuple({_dialect(each): None for each in sync_engines})
+        self._dialects = tuple({dialect_of(each): None for each in sync_engines})
         self._closing = Closing(
             self._keeper,
             counted=http.counted if settings.telemetry.metrics else None,
@@ -216,51 +206,24 @@ class Upshift:
 
         caller = sys._getframe(1).f_globals.get("__name__", "")
         call_sites = CallSites({*settings.record.packages, caller.partition(".")[0]} - {"", "upshift"})
-        self._observe_pools(sync_engines, call_sites)
-        self._transactions = Transactions(
-            sync_engines, self._pools.checkouts, self._database.transaction_ended, call_sites
-        )
-        self._comments = Comments(self._templates.of, is_sampled or attrgetter("is_sampled"))
-        self._capture = Capture(
+        self._hooks = Hooks(
             sync_engines,
-            self._current,
-            call_sites,
-            keep_parameters=settings.sql.keep_parameters,
-            checkouts=self._pools.checkouts,
-            comments=self._comments if settings.sql.sql_comments else None,
+            settings,
+            current=self._current,
+            call_sites=call_sites,
+            route_of=self._templates.of,
+            is_sampled=is_sampled or attrgetter("is_sampled"),
+            database=self._database,
             plans=self._plans,
         )
-        self._batching: Batching | None = None
-        if settings.sql.batching or settings.sql.batching_shadow:
-            self._batching = Batching(sync_engines, call_sites, shadow=settings.sql.batching_shadow)
-        self._fetch_plans = (
-            FetchPlans(sync_engines, call_sites, self._current, self._templates.of)
-            if settings.sql.fetch_plans == "learn"
-            else None
-        )
+        self._pools_endpoint = LocalEndpoint(lambda _: encode_pools(self.pools()))
+        if self._hooks.pool_care.warms:
+            self.lifespan.add("upshift-pools", self._hooks.pool_care.warm)
         if settings.telemetry.metrics:
+            PoolMetrics(self.metrics, self._hooks.pool_care.tallies, self._hooks.pools.leaks)
             count_faults(self.metrics, self._faults(replicas))
             count_dropped(self.metrics, self._dropped())
         self._attachment = Attachment(app, self._around, self._begin)
-
-    def _observe_pools(self, engines: tuple[Engine, ...], call_sites: CallSites) -> None:
-        settings = self.settings.pool
-        # Before the pools are observed: what it keeps from use has been given back, as they see it.
-        self._pool_care = PoolCare(engines, settings, self._population)
-        self._pools = Pools(
-            engines,
-            self._current,
-            self._database,
-            call_sites=call_sites,
-            leaks=Leaks(settings.pool_leak_seconds, self._templates.of),
-            route_of=self._templates.of,
-            parked=self._pool_care.parked,
-        )
-        self._pools_endpoint = LocalEndpoint(lambda _: encode_pools(self.pools()))
-        if self._pool_care.warms:
-            self.lifespan.add("upshift-pools", self._pool_care.warm)
-        if self.settings.telemetry.metrics:
-            PoolMetrics(self.metrics, self._pool_care.tallies, self._pools.leaks)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the application, observed."""
@@ -295,7 +258,7 @@ class Upshift:
             records=self._keeper.records(),
             statements=self._statements.rows(),
             plans=self._plans.statements() if self._plans else (),
-            leaks=self._pools.leaks(),
+            leaks=self._hooks.pools.leaks(),
             settings=self.settings,
             shapes=self._shapes,
         )
@@ -313,7 +276,7 @@ class Upshift:
             [('shop.db', 1, 15)]
             >>> upshift.close()
         """
-        return self._pools.views()
+        return self._hooks.pools.views()
 
     def record_to(
         self,
@@ -366,27 +329,20 @@ class Upshift:
 
     def batching_differences(self) -> tuple[Difference, ...]:
         """Return where batching would have given another value; nothing outside of shadow mode."""
-        shadow = self._batching.shadow if self._batching else None
-        return tuple(shadow.differences) if shadow else ()
+        return self._hooks.differences()
 
     @property
     def fetch_plans(self) -> tuple[FetchPlan, ...]:
         """What was learned to be fetched with the objects of statements, by route and line."""
-        return self._fetch_plans.learned() if self._fetch_plans else ()
+        fetch_plans = self._hooks.fetch_plans
+        return fetch_plans.learned() if fetch_plans else ()
 
     def close(self) -> None:
         """Take everything out of the application and its engines. Calling it twice does nothing more."""
         self._attachment.detach()
-        self._capture.close()
+        self._hooks.close()
         if self._plans is not None:
             self._plans.close()
-        self._transactions.close()
-        self._pools.close()
-        self._pool_care.close()
-        if self._batching is not None:
-            self._batching.close()
-        if self._fetch_plans is not None:
-            self._fetch_plans.close()
         self._write_what_is_left()
         self._recordings.close()
         if self._spans is not None:
@@ -410,7 +366,12 @@ class Upshift:
 
         It is done again whenever the application is started anew.
         """
-        for start in (self.logs.take_over, self._sentry.look, self._start_metrics, self._pool_care.start):
+        for start in (
+            self.logs.take_over,
+            self._sentry.look,
+            self._start_metrics,
+            self._hooks.pool_care.start,
+        ):
             try:
                 start()
             except Exception:
@@ -439,7 +400,7 @@ class Upshift:
 
     def _end(self) -> None:
         """At the end of the lifespan the process may end without another word."""
-        self._pool_care.stop()
+        self._hooks.pool_care.stop()
         self._write_what_is_left()
         self.logs.end()
 
@@ -532,22 +493,15 @@ class Upshift:
         )
 
     def _faults(self, replicas: Replicas | None) -> dict[str, Callable[[], int]]:
-        shadow = self._batching.shadow if self._batching else None
         recorders = (self._recorders, self._socket_recorders)
         faults: dict[str, Callable[[], int]] = {
             "start": lambda: self._faults_at_start,
             "record": lambda: sum(each.faults for group in recorders for each in group),
             "metrics": lambda: self.metrics.faults,
             "counting": lambda: self._closing.faults,
-            "statements": lambda: self._capture.faults,
-            "pools": lambda: self._pools.faults,
-            "pool_care": lambda: self._pool_care.faults + self._pools_endpoint.faults,
-            "transactions": lambda: self._transactions.faults,
-            "comments": lambda: self._comments.faults,
+            "pools_endpoint": lambda: self._pools_endpoint.faults,
             "plans": lambda: self._plans.faults if self._plans else 0,
-            "batching": lambda: self._batching.faults if self._batching else 0,
-            "fetch_plans": lambda: self._fetch_plans.faults if self._fetch_plans else 0,
-            "batching_differences": lambda: shadow.different if shadow else 0,
+            **self._hooks.faults(),
             "shared_metrics": lambda: self._shared.totals.faults if self._shared.totals else 0,
             "logs": lambda: self.logs.faults,
             "recordings": lambda: self._recordings.faults,
@@ -575,10 +529,7 @@ class Upshift:
             yield from tuple(recorder.open)
 
     def _pool_states(self) -> tuple[PoolState, ...]:
-        return self._pools.states()
-
-    def _population(self, pool: str) -> int:
-        return self._pools.population(pool)
+        return self._hooks.pools.states()
 
     def _find_file(self) -> Path | None:
         return find_path(self.settings.telemetry.service, self.settings.telemetry.metrics_file)
@@ -590,26 +541,6 @@ class Upshift:
         return sum(recorder.active for recorder in self._recorders)
 
 
-def _dialect(engine: Engine) -> Dialect:
-    return Dialect(engine.dialect.name, engine.dialect.driver, engine.dialect.paramstyle)
-
-
 def _warn_of_misspelt_variables() -> None:
     for name, near in misspelt_variables(os.environ).items():
         logger.warning("%s is no setting and does nothing; did you mean %s?", name, near)
-
-
-def _sync_engines(engines: Iterable[Engine | AsyncEngine], replicas: Replicas | None) -> tuple[Engine, ...]:
-    """Those that are observed, each once."""
-    given = (each.sync_engine if isinstance(each, AsyncEngine) else each for each in engines)
-    return tuple(dict.fromkeys((*given, *(replicas.engines if replicas else ()))))
-
-
-def _engines(
-    engine: Engine | AsyncEngine | Iterable[Engine | AsyncEngine],
-) -> tuple[Engine | AsyncEngine, ...]:
-    engines = (engine,) if isinstance(engine, Engine | AsyncEngine) else tuple(engine)
-    for each in engines:
-        if not isinstance(each, Engine | AsyncEngine):
-            raise TypeError(f"engine must be SQLAlchemy engines, sync or async; {each!r} is none")
-    return engines
