@@ -88,7 +88,7 @@ async def _learn(
             engines = find_engines()
             check_databases(set(engines) - set(checked))
             observed = Upshift(app, engine=engines, settings=settings)
-            known: set[tuple[object, ...]] = set()
+            known: object = None
             for _ in range(MAX_ROUNDS):
                 driven = await survey(app, observed, driving, on_progress=on_progress)
                 plans = observed.fetch_plans
