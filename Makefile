@@ -9,8 +9,9 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 
 # The tests of what leans on SQLAlchemy's private parts.
-SQLALCHEMY_TESTS := $(addprefix tests/contract/test_,sqlalchemy_contract.py pool_contract.py) \
-	$(addprefix tests/unit/sql/,capture fetch_plans loading pool test_wrapping.py)
+SQLALCHEMY_TESTS := $(addprefix tests/contract/test_,sqlalchemy_contract.py pool_contract.py session_contract.py) \
+	$(addprefix tests/unit/sql/,capture fetch_plans loading pool replicas test_wrapping.py) \
+	$(addprefix tests/integration/sql/replicas/test_,routing.py calls.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test chaos-sql lint bench contract prometheus pgbouncer clean
@@ -82,5 +83,5 @@ $(VENV)/.bench: $(VENV)/.dev
 	.venv-sqlalchemy-2.0/bin/pip install -q --disable-pip-version-check -c constraints.txt pip
 	grep -vi '^sqlalchemy==' constraints.txt > .venv-sqlalchemy-2.0/constraints.txt
 	.venv-sqlalchemy-2.0/bin/pip install -q --disable-pip-version-check -c .venv-sqlalchemy-2.0/constraints.txt \
-		-e . 'sqlalchemy==2.0.40' aiosqlite hypothesis pytest pytest-asyncio pytest-timeout
+		-e '.[postgres,servers]' 'sqlalchemy==2.0.40' aiosqlite hypothesis pytest pytest-asyncio pytest-timeout
 	@touch $@

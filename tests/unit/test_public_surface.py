@@ -61,6 +61,7 @@ SURFACE = {
         "variable_of",
     },
     "upshift.sql": {
+        "RedisCarrier",
         "AdviceReport",
         "Batching",
         "BuiltIndex",

@@ -31,6 +31,7 @@ from upshift.sql.plans.explanation import Explanation, explain_statement
 from upshift.sql.plans.history import PlanRegression, PlanRun, StatementPlans, regression
 from upshift.sql.plans.tree import PlanNode, PlanTree
 from upshift.sql.pool.pools import Pools
+from upshift.sql.replicas.carriers import RedisCarrier
 from upshift.sql.replicas.position import Position
 from upshift.sql.replicas.replicas import Replicas
 
@@ -61,6 +62,7 @@ __all__ = [
     "PlanTree",
     "Pools",
     "Position",
+    "RedisCarrier",
     "Replicas",
     "Sample",
     "StatementPlans",

@@ -53,7 +53,7 @@ class Replicas:
         longest_lag_seconds: a replica that is further behind is not read from.
         probe_seconds: between two questions to each server.
         carrier: carries what a client wrote to its next request, in the place of a signed token; such as
-            `upshift.sql.replicas.carriers.RedisCarrier`.
+            `upshift.sql.RedisCarrier`.
         timeout_seconds: a replica that has not answered after so long is not read from, and whoever waits for
             it then is let go.
 
