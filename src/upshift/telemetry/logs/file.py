@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from upshift.errors import SettingsError
-from upshift.telemetry.sharing.lock import open_own, try_lock
+from upshift.locks import open_own, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

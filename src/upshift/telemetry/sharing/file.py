@@ -32,7 +32,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from zlib import crc32
 
-from upshift.telemetry.sharing.lock import is_locked, lock_byte, open_own, try_lock, unlock, unlock_byte
+from upshift.locks import is_locked, lock_byte, open_own, try_lock, unlock, unlock_byte
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -10,8 +10,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from upshift.locks import open_own, try_lock
 from upshift.telemetry.sharing.file import FORMAT, is_in_use
-from upshift.telemetry.sharing.lock import open_own, try_lock
 
 _SUFFIX = f".v{FORMAT}.totals"
 _NAME = re.compile(r"upshift-(?P<user>\d+)-.*-(?P<pid>\d+)-(?P<started>\d+)\.v\d+(\.\d+)?\.totals")

@@ -375,7 +375,7 @@ def test_one_file_for_all_and_for_errors_is_refused(start, path):
 
 def test_a_platform_without_locks_is_refused(start, monkeypatch):
     monkeypatch.delitem(sys.modules, "upshift.telemetry.logs.file", raising=False)
-    monkeypatch.delitem(sys.modules, "upshift.telemetry.sharing.lock", raising=False)
+    monkeypatch.delitem(sys.modules, "upshift.locks", raising=False)
     monkeypatch.setitem(sys.modules, "fcntl", None)
     with pytest.raises(SettingsError, match="no locks"):
         start()
