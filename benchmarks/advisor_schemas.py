@@ -71,7 +71,7 @@ FEED = Schema(
         "by hand": ("CREATE INDEX best_1 ON event (tenant, kind, ts DESC)",),
         "by hand, kind first": ("CREATE INDEX best_1 ON event (kind, tenant, ts DESC)",),
     },
-    must_find=("event (tenant, kind, ts DESC)", "event (kind, tenant, ts DESC)"),
+    must_find=("event (tenant, kind, ts DESC)",),
 )
 
 _TPCH_DATA = """

@@ -20,6 +20,9 @@ CODE = "UP201"
 MAX_STATEMENTS = 3
 """Statements shown as evidence."""
 
+_WHERE = {"copy": "on a copy", "transaction": "on the table, rolled back", "hypothetical": "by HypoPG"}
+_MEGABYTE = 2**20
+
 
 def find(observation: Observation) -> Iterator[Finding]:
     """Yield a finding for each advised index."""
@@ -39,12 +42,12 @@ def _finding(advice: IndexAdvice, served: Sequence[StatementStatistics]) -> Find
         for row in served[:MAX_STATEMENTS]
     ]
     evidence += [f"plan before: {best.plan_before[0]}", f"plan after: {best.plan_after[0]}"]
+    evidence += _weight(advice)
     outside = ", outside of its transaction" if advice.index.dialect == "postgresql" else ""
-    where = {"copy": "on a copy", "transaction": "on the table, rolled back"}[advice.verified]
     return Finding(
         code=CODE,
         severity=Severity.WARNING,
-        title=f"no index on {advice.table} ({', '.join(map(str, advice.columns))})",
+        title=f"no index on {advice.index}",
         site=site,
         also=tuple(sorted(others)),
         routes=tuple(sorted({route for row in served for route in row.routes})),
@@ -57,6 +60,26 @@ def _finding(advice: IndexAdvice, served: Sequence[StatementStatistics]) -> Find
                 "(made by: upshift find … --format json > findings.json)"
             ),
         ),
-        expect=f"{advice.unit} {best.cost_before:,.0f} → {best.cost_after:,.0f} (verified {where})",
+        expect=_gain(advice),
         data=advice.to_dict(),
     )
+
+
+def _weight(advice: IndexAdvice) -> Iterator[str]:
+    """What the index costs, where that was measured."""
+    figures = advice.figures
+    if figures is None:
+        return
+    size = "" if figures.size is None else f"{figures.size / _MEGABYTE:,.1f} MB"
+    entry = "" if figures.entry is None else f"{figures.entry:.4g} {figures.unit} for each row written"
+    writes = f"{figures.upkeep:,.1f} {figures.unit} for the writes observed" if figures.upkeep else ""
+    sample = f"on a sample of {figures.sample:.0%} of the rows" if figures.sample < 1 else ""
+    yield f"the index costs: {', '.join(filter(None, (size, entry, writes, sample)))}"
+
+
+def _gain(advice: IndexAdvice) -> str:
+    best = advice.served[0]
+    costs = f"{advice.unit} {best.cost_before:,.0f} → {best.cost_after:,.0f}"
+    if best.measure_before is not None and best.measure_after is not None and advice.unit == "planner cost":
+        return f"{costs}, {best.measure_before:,.3g} → {best.measure_after:,.3g} ms (executed on a copy)"
+    return f"{costs} (verified {_WHERE[advice.verified]})"

@@ -19,7 +19,7 @@ from upshift.sql.indexes.access import accesses
 from upshift.sql.indexes.index import MAX_COLUMNS, MAX_INCLUDED, Index, IndexColumn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from upshift.sql.catalog import Table, TableName
     from upshift.sql.indexes.access import Access, Constant
@@ -162,3 +162,27 @@ def _partial(access: Access, condition: Condition) -> Iterator[Columns]:
         yield from (columns for columns in combinations if len(columns) == width)
     elif condition.test == "=":
         yield (IndexColumn(condition.column),)
+
+
+def merged(candidates: Iterable[Index]) -> list[Index]:
+    """Return the indexes that do the work of several candidates which differ in what they include.
+
+    Two statements that read other columns by the same keys then share one index (Chaudhuri and Narasayya,
+    "Index Merging", ICDE 1999, of which this is the covering kind only).
+
+    Example:
+        >>> first, second = (Index("postgresql", "t", (IndexColumn("a"),), include=(name,)) for name in "bc")
+        >>> print(*merged([first, second]))
+        t (a) include (b, c)
+    """
+    included: dict[Index, dict[str, None]] = {}
+    for index in candidates:
+        if index.include:
+            included.setdefault(replace(index, include=()), {}).update(dict.fromkeys(index.include))
+    known = set(candidates)
+    wide = (
+        replace(index, include=tuple(names))
+        for index, names in included.items()
+        if len(names) <= MAX_INCLUDED
+    )
+    return [index for index in wide if index not in known]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from upshift.sql.indexes.advice import Skipped
-from upshift.sql.indexes.candidates import propose
+from upshift.sql.indexes.candidates import merged, propose
 from upshift.sql.indexes.constants import SEEN_OFTEN, constants_of
+from upshift.sql.indexes.index import replaces
 from upshift.sql.indexes.writes import Write, read_write
 from upshift.sql.placeholders import number
 from upshift.sql.plans.explain import ExplainRefusedError, Plan
-from upshift.sql.statement import UnreadableStatementError
+from upshift.sql.statement import UnreadableStatementError, table_name
 
 if TYPE_CHECKING:
     from upshift.sql.catalog import Table, TableName
@@ -34,6 +36,7 @@ class Case:
     Attributes:
         work: the statement.
         targets: the tables on which an index may help it, with the names it has for them.
+        repeated: those of the targets that it names more than once, as when it joins a table to itself.
         candidates: the indexes that might help it.
         plan: its plan with the indexes chosen so far, for the first of its parameters.
         cost: its cost with them, the mean of all its parameters; at first the lesser of the table's own and
@@ -43,6 +46,7 @@ class Case:
 
     work: Work
     targets: dict[Target, TableName]
+    repeated: frozenset[Target]
     candidates: list[Index]
     plan: Plan
     cost: float
@@ -65,6 +69,7 @@ class Cases:
         self.writes = [(write, work) for work in workload if (write := self._write(work))]
         self.cases = [case for work in workload if (case := self._open(work))]
         self._enclose()
+        self._merge()
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
@@ -149,7 +154,14 @@ class Cases:
                 # What ran once may hold a value of its own in its text.
                 if work.calls >= SEEN_OFTEN or not any(each.test == "=" for each in index.where)
             ]
-        return Case(work, targets, candidates, plan, cost, (plan, cost))
+        named = Counter(
+            name
+            for scope in statement.scopes
+            for each in scope.sources.values()
+            if (name := table_name(each))
+        )
+        repeated = frozenset(target for target, name in targets.items() if named[name] > 1)
+        return Case(work, targets, repeated, candidates, plan, cost, (plan, cost))
 
     def _usable(self, name: TableName, work: Work, plan: Plan) -> Table | None:
         """The table, if it is large enough for an index and can have one."""
@@ -190,6 +202,14 @@ class Cases:
             if cost is not None:
                 case.cost = min(case.cost, cost)
                 case.first = case.plan, case.cost
+
+    def _merge(self) -> None:
+        """Let statements share what they would have included each for itself."""
+        wide = merged(dict.fromkeys(index for case in self.cases for index in case.candidates))
+        for case in self.cases:
+            case.candidates += [
+                each for each in wide if any(replaces(each, index) for index in case.candidates)
+            ]
 
     def _ready(self, name: TableName, reasons: dict[TableName, str]) -> str:
         table = self._tables[name]

@@ -7,6 +7,9 @@ the calls observed) is set against the entries that the observed writes make in 
 entry. An index that does not pay is taken away for good before the next one is judged: of two that do the
 same work the second then has to stand alone.
 
+Columns that an index only carries make it much larger, so they have to earn it: where the same keys without
+them do nearly as well, these are taken instead.
+
 A figure is the least of several executions, the usual way to leave out what the machine did besides.
 Statements that cannot be executed there (without parameters, with tables that were not copied) are judged by
 the planner, which then has to see their cost fall by half.
@@ -19,6 +22,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from upshift.sql.indexes.advice import Declined, Figures, IndexAdvice, Served
+from upshift.sql.indexes.index import replaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
 HALF = 0.5
 """The part of its cost that a statement may have left, where the planner alone speaks for an index."""
 
+_LEAN = 1.25  # of the time with included columns, at most, without them
 _FASTER = 0.85  # of the time without the index, at most, for one statement at least
 _TURNS = 3
 _ENOUGH_SECONDS = 1.0
@@ -70,6 +75,8 @@ class Proof:
     def run(self, chosen: list[Index], standing: ExitStack) -> tuple[list[IndexAdvice], list[Declined]]:
         """Judge the indexes; those that are declined are taken away."""
         advices, declined = [], []
+        if self._trial.removes:
+            chosen = [self._leaner(index, chosen, standing) for index in chosen]
         for index in reversed(chosen):  # the search chose the most promising first
             self._on_progress(f"proving {index}")
             trialled = self._both_ways(index)
@@ -85,6 +92,37 @@ class Proof:
 
     def _users(self, index: Index) -> list[Case]:
         return [case for case in self._cases.cases if index.name in case.plan.indexes]
+
+    def _leaner(self, index: Index, chosen: list[Index], standing: ExitStack) -> Index:
+        """The index without the columns that it includes, where statements are about as fast by it."""
+        lean = replace(index, include=())
+        table = self._cases.table_of(index)
+        exists = table is not None and table.has_index(lean)
+        if not index.include or exists or any(replaces(each, lean) for each in chosen if each is not index):
+            return index
+        self._on_progress(f"comparing {index} with {lean}")
+        users = self._users(index)
+        spent = dict.fromkeys(users, 0.0)
+        rich: dict[Case, float | None] = dict.fromkeys(users)
+        poor: dict[Case, float | None] = dict.fromkeys(users)
+        for _ in range(_TURNS):
+            for case in users:
+                rich[case] = _least(rich[case], self._once(case, spent))
+            with self._trial.without(index), self._trial.built(lean):
+                for case in users:
+                    poor[case] = _least(poor[case], self._once(case, spent))
+        both = [
+            (case.work.calls * first, case.work.calls * second)
+            for case in users
+            if (first := rich[case]) is not None and (second := poor[case]) is not None
+        ]
+        if not both or sum(second for _, second in both) > _LEAN * sum(first for first, _ in both):
+            return index
+        standing.enter_context(self._trial.without(index))
+        standing.enter_context(self._trial.built(lean))
+        for case in users:
+            self._cases.replan(case)
+        return lean
 
     def _remove(self, index: Index, standing: ExitStack) -> None:
         if self._trial.removes:

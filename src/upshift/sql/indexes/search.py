@@ -82,8 +82,15 @@ class Search:
             self._replan()
             cases = [case for case in cases if not names.isdisjoint(case.plan.indexes)]
             for case in cases:
-                case.candidates = [index for index in case.candidates if index not in chosen]
+                self._settle(case, built)
         return self._without_needless(chosen, standing) if self._trial.removes else chosen
+
+    def _settle(self, case: Case, built: list[Index]) -> None:
+        """Seek no further index on a table that a statement reaches once, and now by one of its best."""
+        served = {index.target for index in built if index.name in case.plan.indexes} - case.repeated
+        case.candidates = [
+            index for index in case.candidates if index not in built and index.target not in served
+        ]
 
     def _build(self, index: Index, standing: ExitStack) -> bool:
         with suppress(IndexAdviceError):  # it was built before: only a lock can be in the way now
