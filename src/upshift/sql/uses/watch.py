@@ -1,0 +1,66 @@
+"""Attributes of mapped classes that tell when they are read.
+
+While somebody watches an attribute, its descriptor on the class (`Order.items`) is of a subclass of its own
+class, whose `__get__` tells first. Nothing else is changed: values stay where they are, in the object's dict,
+and what looks at them in another way than by reading the attribute is not seen (`vars(order)`, pickle). An
+attribute that nobody watches is the plain one, and costs nothing.
+
+Several may watch one attribute, also of several `Upshift`s, and stop in any order: a descriptor that is not
+the outermost any more stays, tells nobody, and is taken off by the one above it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.orm.attributes import QueryableAttribute
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy.orm import MapperProperty
+
+    Tell = Callable[[MapperProperty[Any], Any], None]
+
+
+class Watch:
+    """Watches one attribute, on its class and on the subclasses.
+
+    Args:
+        prop: the attribute.
+        tell: called with it and the object before each read.
+    """
+
+    def __init__(self, prop: MapperProperty[Any], tell: Tell) -> None:
+        self._attributes = tuple(_attributes(prop))
+        self.tell: Tell | None = tell
+        for attribute in self._attributes:
+            attribute.__class__ = _telling(type(attribute), prop, self)
+
+    def stop(self) -> None:
+        """Stop watching. Calling it twice does nothing more."""
+        self.tell = None
+        for attribute in self._attributes:
+            kind: Any = type(attribute)
+            while (watch := vars(kind).get("watch")) is not None and watch.tell is None:
+                kind = kind.__base__
+                attribute.__class__ = kind
+
+
+def _attributes(prop: MapperProperty[Any]) -> Iterator[QueryableAttribute[Any]]:
+    for mapper in prop.parent.self_and_descendants:
+        attribute = vars(mapper.class_).get(prop.key)
+        if isinstance(attribute, QueryableAttribute) and mapper.attrs.get(prop.key) is not None:
+            yield attribute
+
+
+def _telling(plain: type[Any], prop: MapperProperty[Any], watch: Watch) -> type[Any]:
+    read: Callable[[Any, Any, Any], Any] = plain.__get__
+
+    def __get__(self: Any, instance: Any, owner: Any) -> Any:  # noqa: ANN401, N807 - a descriptor's
+        if instance is not None and watch.tell is not None:
+            watch.tell(prop, instance)
+        return read(self, instance, owner)
+
+    own: type[Any] = type(plain.__name__, (plain,), {"__slots__": (), "__get__": __get__, "watch": watch})
+    return own
