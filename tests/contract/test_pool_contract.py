@@ -1,7 +1,7 @@
 """What the observation of pools and transactions takes from SQLAlchemy beyond its public API.
 
 It runs on the oldest and on the newest supported version (`make contract`). A failure names what a release
-has changed in the ground of `upshift.sql.pool.pools` and of `upshift.sql.capture`.
+has changed in the ground of `upshift.sql.pool` and of `upshift.sql.capture`.
 """
 
 from __future__ import annotations
@@ -120,6 +120,96 @@ class TestPool:
         with engine.connect() as connection:
             context = connection.execute(text("SELECT 1")).context
             assert context._dbapi_connection is connection._dbapi_connection
+
+
+class TestResizing:
+    """The ground of `capacity`, `opening`, `freshness` and `leaks`."""
+
+    @pytest.fixture
+    def pool(self):
+        engine = create_engine(
+            "sqlite://", poolclass=QueuePool, pool_size=2, max_overflow=1, pool_timeout=0.01
+        )
+        yield engine.pool
+        engine.dispose()
+
+    def test_overflow_is_the_number_of_open_connections_less_the_size(self, pool):
+        assert pool._overflow == -2
+        first, second = pool.connect(), pool.connect()
+        assert pool._overflow == 0
+        third = pool.connect()
+        assert pool._overflow == 1 == pool.overflow()
+        for each in (first, second, third):
+            each.close()
+        assert pool._overflow == 0
+
+    def test_no_connection_is_made_while_overflow_is_at_its_maximum(self, pool):
+        pool._overflow = pool._max_overflow
+        with pytest.raises(PoolTimeoutError):
+            pool.connect()
+        pool._overflow = -2
+
+    def test_the_size_is_an_attribute_of_the_queue(self, pool):
+        pool._pool.maxsize = 7
+        assert pool.size() == 7
+        assert pool.recreate().size() == 7
+        pool._pool.maxsize = 2
+
+    def test_overflow_changes_under_its_lock_unless_there_is_no_limit(self, pool):
+        with pool._overflow_lock:
+            pass
+        assert pool._inc_overflow()
+        assert pool._overflow == -1
+        pool._dec_overflow()
+        assert pool._overflow == -2
+
+    def test_an_entry_is_made_connected_and_can_be_put_among_those_that_idle(self, pool):
+        pool._inc_overflow()
+        entry = pool._create_connection()
+        assert entry.dbapi_connection is not None
+        pool._do_return_conn(entry)
+        assert pool.checkedin() == 1
+        assert pool._pool.get(False) is entry
+        pool._do_return_conn(entry)
+
+    def test_connections_are_taken_by_do_get_which_is_looked_up_on_the_pool(self, pool):
+        seen = []
+        note_calls(pool, "_do_get", seen)
+        pool.connect().close()
+        assert seen == [("_do_get", ())]
+        del pool._do_get
+
+    def test_an_entry_whose_connection_was_closed_is_connected_anew_and_forgets_its_info(self, pool):
+        pool.connect().close()
+        entry = pool._do_get()
+        old = entry.dbapi_connection
+        entry.info["mark"] = 1
+        entry.close()
+        assert entry.dbapi_connection is None
+        assert entry.get_connection() is not old
+        assert entry.info == {}
+        pool._do_return_conn(entry)
+
+    def test_an_entry_leads_weakly_to_what_was_handed_out(self, pool):
+        proxied = pool.connect()
+        reference = proxied._connection_record.fairy_ref
+        assert reference() is proxied
+        proxied.close()
+        del proxied
+        assert reference() is None
+
+    def test_the_dialect_tells_whether_a_connection_answers(self, pool):
+        proxied = pool.connect()
+        assert pool._dialect._do_ping_w_event(proxied.dbapi_connection) is True
+        proxied.close()
+
+    def test_asyncios_queue_has_its_size_in_an_attribute_of_its_own(self):
+        pool = AsyncAdaptedQueuePool(lambda: None, pool_size=2)
+        assert "_queue" not in vars(pool._pool)
+        pool.checkedin()
+        assert vars(pool._pool)["_queue"]._maxsize == 2
+        assert pool._is_asyncio
+        assert not QueuePool._is_asyncio
 
 
 class TestTransactions:

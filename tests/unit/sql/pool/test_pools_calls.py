@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, literal, select
 from sqlalchemy.pool import QueuePool
 
 import upshift
-from upshift.record import Record
+from upshift.record import CallSites, Record
 from upshift.sql.capture.transactions import Transactions
 from upshift.sql.pool.pools import Pools
 
@@ -36,14 +36,19 @@ class Silent:
 
 
 @pytest.fixture
-def calls():
+def call_sites():
+    return CallSites()
+
+
+@pytest.fixture
+def calls(call_sites):
     """A function that counts Upshift's own Python calls of some work on an engine, and SQLAlchemy's."""
     engine = create_engine("sqlite://", poolclass=QueuePool)
 
     def count(work, *, observed=True):
         current = ContextVar("current", default=None)
         current.set(Record("GET", "/", 0.0))
-        pools = Pools([engine], current, Silent()) if observed else None
+        pools = Pools([engine], current, Silent(), call_sites=call_sites) if observed else None
         transactions = Transactions([engine], pools.checkouts, lambda *_: None) if pools is not None else None
         ours, theirs = Counter(), Counter()
 
@@ -85,11 +90,13 @@ def read(engine):
 CHECKOUT = {
     "Pools._connecting.<locals>.observed_connect": 1,
     "Checkout.__init__": 1,
+    "origin": 1,
+    "CallSites.find": 1,
     "Pools._returning.<locals>.observed_return": 1,
 }
 
 
-def test_a_checkout_and_checkin_cost_three_python_calls(calls):
+def test_a_checkout_and_checkin_cost_five_python_calls_two_of_which_find_the_line(calls):
     ours, _ = calls(take)
     assert ours == Counter(CHECKOUT) + Counter(["Transactions._ending.<locals>.observed_end"])  # the reset
 
