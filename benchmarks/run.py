@@ -21,6 +21,7 @@ FILES = {
     "logging": "logging_lines.py",  # the name alone is the standard library's
     "memory": "memory.py",
     "observe": "observe.py",
+    "pool": "pool.py",
     "scrape": "scrape.py",
 }
 
