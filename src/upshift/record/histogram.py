@@ -76,7 +76,13 @@ class Histogram:
 
     def add(self, seconds: float) -> None:
         """Count one duration."""
-        self.add_all((seconds,))
+        if not 0.0 <= seconds < math.inf:
+            self.rejected += 1
+            return
+        self._buckets[bisect_right(_BOUNDS, seconds)] += 1
+        self.count += 1
+        self.sum += seconds
+        self._widen(seconds, seconds)
 
     def add_all(self, durations: Collection[float]) -> None:
         """Count some durations; of some dozens each costs half of what one alone does."""
@@ -89,7 +95,9 @@ class Histogram:
             buckets[bisect_right(_BOUNDS, seconds)] += 1
         self.count += len(taken)
         self.sum += sum(taken)
-        lowest, highest = min(taken), max(taken)
+        self._widen(min(taken), max(taken))
+
+    def _widen(self, lowest: float, highest: float) -> None:
         # Written so that the comparison with the first NaN lets the value in.
         if not lowest >= self.min:
             self.min = lowest

@@ -182,11 +182,14 @@ class SocketRecorder:
                 logger.exception("a connection was not counted; later faults are only counted")
 
 
+_NO_REQUESTS = (Socket, Excerpt)
+
+
 def of_requests(take: Callable[[Record], None]) -> Callable[[Record], None]:
     """Return what takes the records of HTTP requests only, and lets those of connections pass."""
 
     def take_requests(record: Record) -> None:
-        if not isinstance(record, Socket | Excerpt):
+        if not isinstance(record, _NO_REQUESTS):
             take(record)
 
     return take_requests

@@ -205,6 +205,7 @@ class HttpMetrics:
 
 
 def _labels(kind: Kind) -> tuple[str, str, str, str]:
-    # A route that did not match has no label, and so one series for all the paths there may be.
-    error = kind.error or (str(kind.status) if kind.is_failed else "")
+    # A route that did not match has no label, and so one series for all the paths there may be. A client that
+    # has gone is no error.
+    error = (kind.error or str(kind.status)) if kind.is_failed else ""
     return (kind.method, kind.route or "", str(kind.status), error)

@@ -19,7 +19,6 @@ from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.status import Status, StatusCode
 
 from upshift.record import METHODS, known_method
-from upshift.record.model import SERVER_ERROR
 from upshift.telemetry.operation import operation_of
 
 if TYPE_CHECKING:
@@ -158,8 +157,11 @@ class SpanBuilder:
 
 
 def error_of(record: Record) -> str:
-    """What went wrong, as `error.type` has it: the exception, or else the status of a server error."""
-    return record.error or (str(record.status) if record.status >= SERVER_ERROR else "")
+    """What went wrong, as `error.type` has it: the exception, or else the status of a server error.
+
+    That a client has gone is none.
+    """
+    return (record.error or str(record.status)) if record.is_failed else ""
 
 
 def request_attributes(record: Record) -> Attributes:

@@ -123,6 +123,14 @@ def test_open_requests_are_told_when_they_are_asked_for(metrics, http):
     assert series(metrics, "http_server_active_requests") == {(): [3.0]}
 
 
+@pytest.mark.parametrize("error", ["IncompleteResponse", "ClientDisconnect", "CancelledError"])
+def test_a_client_that_has_gone_is_no_type_of_error(metrics, http, error):
+    http.add(closed(error=error))
+    assert list(series(metrics, "http_server_request_duration_seconds")) == [
+        ("GET", "/orders/{order_id}", "200", "")
+    ]
+
+
 def test_statements_are_counted_by_operation_kind_route_and_error(metrics, http):
     record = closed()
     record.statements = [

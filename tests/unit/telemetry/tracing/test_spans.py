@@ -76,10 +76,16 @@ class TestRequest:
             (404, None, ""),
             (503, None, "503"),
             (500, "ValueError", "ValueError"),
-            (200, "IncompleteResponse", "IncompleteResponse"),
+            (200, "ValueError", "ValueError"),
+            (500, "IncompleteResponse", "IncompleteResponse"),
+            (200, "IncompleteResponse", ""),
+            (200, "ClientDisconnect", ""),
+            (200, "CancelledError", ""),
         ],
     )
-    def test_server_errors_and_exceptions_are_errors(self, builder, record, status, error, told):
+    def test_failures_are_errors_and_a_client_that_has_gone_is_none(
+        self, builder, record, status, error, told
+    ):
         record.status, record.error = status, error
         (span,) = builder.build(record)
         assert (span.status.status_code is StatusCode.ERROR) == bool(told)
