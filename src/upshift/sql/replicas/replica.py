@@ -61,7 +61,9 @@ class Replica:
         self.is_closed = False
         self._put_out_at = 0.0
         self._lock = threading.Lock()
-        event.listen(engine, "connect", self._connected)
+        # Before SQLAlchemy's own listener, which asks the server for its types and may wait for it.
+        event.listen(engine, "connect", self._connected, insert=True)
+        event.listen(engine, "close", self._closing)
         event.listen(engine, "do_connect", self._connecting)
         for method in ("do_commit", "do_rollback"):
             wrap(engine.dialect, method, self._ending(getattr(engine.dialect, method)), self)
@@ -72,6 +74,7 @@ class Replica:
             return
         self.is_closed = True
         event.remove(self.engine, "connect", self._connected)
+        event.remove(self.engine, "close", self._closing)
         event.remove(self.engine, "do_connect", self._connecting)
         for name in ("do_commit", "do_rollback"):
             unwrap(self.engine.dialect, name)
@@ -116,9 +119,10 @@ class Replica:
     def put_out(self, reason: str, *, is_hanging: bool = False, lag_seconds: float | None = None) -> None:
         """It is not well, and gets no reads until a probe says otherwise."""
         with self._lock:
-            was, self.reason = self.reason, reason
-            self.position, self.lag_seconds, self.is_hanging = None, lag_seconds, is_hanging
-            self._put_out_at = monotonic()
+            was, self._put_out_at = self.reason, monotonic()
+            self.position, self.lag_seconds = None, lag_seconds
+            if is_hanging or not self.is_hanging:  # connections are lost because it hangs, and were cut
+                self.reason, self.is_hanging = reason, is_hanging
             if was is None:
                 self.failures += 1
         if was is None:
@@ -137,6 +141,9 @@ class Replica:
 
     def _connected(self, connection: Any, _entry: object) -> None:  # noqa: ANN401 - any driver's
         self.sockets.add(connection)
+
+    def _closing(self, connection: Any, _entry: object) -> None:  # noqa: ANN401 - likewise
+        self.sockets.discard(connection)
 
     def _connecting(self, dialect: Dialect, _entry: object, _arguments: Any, options: dict[str, Any]) -> None:  # noqa: ANN401 - SQLAlchemy's signature
         if self.is_hanging and threading.current_thread() is not self.may_always_connect:

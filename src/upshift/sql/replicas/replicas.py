@@ -300,8 +300,7 @@ class Replicas:
             replica.take_in(position, lag, asked)
 
     def _failed(self, replica: Replica, error: Exception) -> None:
-        if not replica.is_hanging:
-            replica.put_out(f"it cannot be asked: {type(error).__name__}")
+        replica.put_out(f"it cannot be asked: {type(error).__name__}")
 
 
 def _checked(primary: Engine | AsyncEngine, replicas: Sequence[Engine | AsyncEngine]) -> list[Engine]:

@@ -6,7 +6,7 @@ driver, thread or event loop waits.
 
 A file descriptor may have been closed, and its number taken by another file, at any moment. So the number is
 duplicated first, which holds whatever it means now, and only what is connected to the same server's address
-is cut. The worst that can be hit is another connection to the server that hangs.
+is cut. The worst that can be hit is another connection to the address that hangs.
 """
 
 from __future__ import annotations
@@ -29,6 +29,12 @@ class Sockets:
         if number is not None and (peer := _peer(number)) is not None:
             self._peers[number] = peer
 
+    def discard(self, connection: Any) -> None:  # noqa: ANN401 - likewise
+        """Forget a DBAPI connection that is about to be closed."""
+        number = _file_of(connection)
+        if number is not None:
+            self._peers.pop(number, None)
+
     def cut(self) -> int:
         """Cut all that are still connected, and return how many that were."""
         count = 0
@@ -44,7 +50,7 @@ class Sockets:
 def _file_of(connection: Any) -> int | None:  # noqa: ANN401 - likewise
     driver = getattr(connection, "driver_connection", connection)
     if hasattr(driver, "fileno"):  # psycopg, psycopg2
-        return int(driver.fileno())
+        return None if getattr(driver, "closed", False) else int(driver.fileno())
     transport = getattr(driver, "_transport", None)  # asyncpg
     connected = transport and transport.get_extra_info("socket")
     return int(connected.fileno()) if connected else None

@@ -184,6 +184,16 @@ def test_eager_loads_are_where_their_parents_are(cluster, new_session, where):
         assert where(session) == "near"
 
 
+def test_rows_are_streamed_from_the_replica_while_the_primary_is_written(new_session, where):
+    with new_session() as session:
+        rows = session.execute(sa.select(Item.id).order_by(Item.id).execution_options(yield_per=5))
+        for (number,) in rows:
+            session.add(Tag(item_id=number, name="streamed"))
+            session.flush()
+        assert session.scalar(sa.select(sa.func.count()).where(Tag.name == "streamed")) >= 50
+        session.rollback()
+
+
 def test_an_update_of_what_a_lagging_replica_showed_is_found_by_its_version(cluster, new_session):
     with cluster.paused(cluster.near):
         with new_session() as session:

@@ -49,6 +49,17 @@ def test_a_closed_connection_is_left_alone(server):
     assert sockets.cut() == 0
 
 
+def test_a_connection_that_is_about_to_be_closed_is_forgotten(server):
+    client, peer = connect(server)
+    sockets = Sockets()
+    sockets.add(client)
+    sockets.discard(client)
+
+    assert sockets.cut() == 0
+    client.close()
+    peer.close()
+
+
 def test_a_number_that_means_another_file_now_is_left_alone(server):
     client, peer = connect(server)
     sockets = Sockets()
