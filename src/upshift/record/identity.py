@@ -127,7 +127,8 @@ class Ids:
 
     def identify(self, record: Record, headers: Mapping[bytes, bytes]) -> None:
         """Set the ids of a record by its request's headers: those of `IDENTIFYING`, or more."""
-        if (parent := headers.get(b"traceparent")) and (trace := parse_traceparent(parent)):
+        parent = headers and headers.get(b"traceparent")  # most requests have nothing to read
+        if parent and (trace := parse_traceparent(parent)):
             record.trace_id, record.parent_span_id, record.is_sampled = trace
             record.request_id = trace.trace_id
             record.span_id = self.mint_span()
@@ -140,5 +141,6 @@ class Ids:
             trace_id = self._mint_some()
         record.trace_id = record.request_id = trace_id
         record.span_id = trace_id[_SIZE:]
-        if (asked := headers.get(b"x-request-id")) and (request_id := safe_request_id(asked)):
+        asked = headers and headers.get(b"x-request-id")
+        if asked and (request_id := safe_request_id(asked)):
             record.request_id = request_id

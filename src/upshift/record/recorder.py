@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from time import perf_counter
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
@@ -30,7 +29,6 @@ BODIES = frozenset({"http.response.body", "http.response.pathsend", "http.respon
 
 _WITH_A_BODY = frozenset({b"content-length", b"transfer-encoding"})
 _READ = IDENTIFYING | _WITH_A_BODY
-_NO_HEADERS: Mapping[bytes, bytes] = MappingProxyType({})
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -120,6 +118,8 @@ class Recorder:
         if read and not _WITH_A_BODY.isdisjoint(read):
             receive = _counting(receive, record)
 
+        headers_of = self._headers_of
+
         # No coroutine of its own: it only looks at messages on their way.
         def recording_send(message: Message) -> Awaitable[None]:
             kind = message["type"]
@@ -128,8 +128,8 @@ class Recorder:
                 record.first_byte_seconds = perf_counter() - record.started
                 headers = [*message.get("headers", ())]  # any iterable will do, by the ASGI specification
                 record.response_headers = headers
-                if self._headers_of is not None:
-                    headers += self._headers_of(record, dict(record.request_headers))
+                if headers_of is not None:
+                    headers += headers_of(record, dict(record.request_headers))
                 for name, value in headers:
                     if name == REQUEST_ID:  # the application, or a recorder inside of it, has its own way
                         record.request_id = safe_request_id(value) or record.request_id
