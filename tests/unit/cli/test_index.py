@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner, Result
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 
+from upshift import Upshift
 from upshift.cli.commands import upshift
+from upshift.diagnose import get
 from upshift.diagnose.finding import Finding, Severity
 from upshift.diagnose.formats import json_document
 from upshift.diagnose.report import Report
@@ -196,3 +203,81 @@ def test_an_index_that_was_tampered_with_is_refused(database, change):
     result = run("--from", "-", "--url", database, findings=document(ADVICE | change))
     assert result.exit_code == 2
     assert indexes(database) == set()
+
+
+def command(*arguments: str) -> Result:
+    return CliRunner().invoke(upshift, ["index", *arguments])
+
+
+def test_lines_for_the_models_are_printed_and_need_no_database():
+    result = run("--from", "-", "--as-models", findings=document(ADVICE))
+    assert result.exit_code == 0
+    assert f"sa.Index('{INDEX.name}', 'a', 'b')," in result.stdout
+    compile(result.stdout, "models.py", "exec")
+
+
+def test_undo_is_a_command_too(database):
+    run("--from", "-", "--url", database, findings=document(ADVICE))
+    assert command("undo", "--url", database).stdout == f"removed {INDEX.name}\n"
+    assert indexes(database) == set()
+
+
+def test_list_tells_what_was_built(database):
+    assert command("list", "--url", database).stderr == "Upshift built no index here\n"
+    run("--from", "-", "--url", database, findings=document(ADVICE))
+    listed = command("list", "--url", database).stdout
+    assert listed.startswith(INDEX.name)
+    assert listed.endswith("on main.t\n")
+
+
+def test_surplus_prints_what_could_be_dropped_and_drops_nothing(database):
+    assert command("surplus", "--url", database).stderr == "no index is in surplus\n"
+    connection = sqlite3.connect(database.removeprefix("sqlite:///"))
+    connection.execute("CREATE INDEX longer ON t (a, b)")
+    connection.execute("CREATE INDEX shorter ON t (a)")
+    connection.close()
+    told = command("surplus", "--url", database).stdout
+    assert told == '-- duplicate: longer serves whatever it serves\nDROP INDEX "main"."shorter";\n'
+    assert indexes(database) == {"longer", "shorter"}
+
+
+def test_advise_seeks_indexes_for_a_recording(tmp_path):
+    url = f"sqlite:///{tmp_path}/shop.db"
+    recording = record_some(url, tmp_path / "monday.recording")
+    result = command("advise", recording, "--url", url, "--format", "json")
+    assert result.exit_code == 0, result.output
+    (finding,) = json.loads(result.stdout)["findings"]
+    assert finding["title"] == "no index on item (owner)"
+    assert finding["data"]["figures"]["gain"] > 0
+    applied = run("--from", "-", "--url", url, findings=result.stdout.encode())
+    assert applied.stdout.startswith("built")
+    assert json.loads(command("advise", recording, "--url", url, "--format", "json").stdout)["findings"] == []
+
+
+def test_advise_without_a_recording_needs_a_database_that_counts(database):
+    result = command("advise", "--url", database)
+    assert result.exit_code == 2
+    assert "only PostgreSQL counts statements itself" in result.stderr
+
+
+def record_some(url: str, recording: Path) -> str:
+    """Record an application that looks items up by their owner."""
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE item (id INTEGER PRIMARY KEY, owner INT)")
+        rows = [(n, n % 500) for n in range(5_000)]
+        connection.exec_driver_sql("INSERT INTO item VALUES (?, ?)", rows)
+
+    async def owned(_: Any) -> PlainTextResponse:
+        with engine.connect() as connection:
+            for owner in (7, 8):
+                connection.exec_driver_sql("SELECT * FROM item WHERE owner = ?", (owner,)).all()
+        return PlainTextResponse("done")
+
+    app = Starlette(routes=[Route("/", owned)])
+    observed = Upshift(app, engine=engine, keep_parameters=True, sample_rate=1.0)
+    with observed.record_to(recording):
+        asyncio.run(get(observed, "/"))
+    observed.close()
+    engine.dispose()
+    return str(recording)

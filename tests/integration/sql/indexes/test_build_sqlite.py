@@ -10,7 +10,8 @@ from sqlalchemy.pool import NullPool
 
 from upshift.errors import IndexAdviceError
 from upshift.sql.indexes.build import Outcome, apply_indexes, undo_indexes
-from upshift.sql.indexes.index import Index, IndexColumn
+from upshift.sql.indexes.built import built_indexes
+from upshift.sql.indexes.index import Condition, Index, IndexColumn
 
 A = Index("sqlite", "t", (IndexColumn("a"),))
 B = Index("sqlite", 'Big "T', (IndexColumn("Be ta", descending=True), IndexColumn("a")))
@@ -98,3 +99,22 @@ def test_undo_removes_nothing_else(engine, sql):
 def test_an_index_for_another_kind_of_database_is_refused(engine):
     with pytest.raises(IndexAdviceError, match="for postgresql"):
         apply_indexes(engine, [Index("postgresql", "t", (IndexColumn("a"),))])
+
+
+def test_partial_and_computed_indexes_are_built_and_removed(tmp_path):
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/shop.db")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE t (a TEXT, b INT)")
+        connection.exec_driver_sql("CREATE INDEX upshift_like ON t (lower(a))")
+    indexes = [
+        Index("sqlite", "t", (IndexColumn("b"),), where=(Condition("a", "is not null"),)),
+        Index("sqlite", "t", (IndexColumn("a", function="lower"),)),
+    ]
+    assert [each.did for each in apply_indexes(engine, indexes)] == ["built", "built"]
+    assert [each.did for each in apply_indexes(engine, indexes)] == ["kept", "kept"]
+    assert {each.name for each in built_indexes(engine)} == {index.name for index in indexes}
+    assert {each.did for each in undo_indexes(engine)} == {"removed"}
+    with engine.connect() as connection:
+        query = "SELECT name FROM sqlite_master WHERE type = 'index'"
+        left = connection.exec_driver_sql(query).scalars().all()
+    assert left == ["upshift_like"]

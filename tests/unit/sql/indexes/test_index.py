@@ -141,3 +141,66 @@ def test_data_that_is_no_index_is_refused(change):
 def test_anything_else_is_refused(data):
     with pytest.raises(IndexAdviceError):
         index_from_dict(data)
+
+
+HOSTILE = [
+    {"include": ["a"]},
+    {"include": [""]},
+    {"include": ["b\x00"]},
+    {"include": [f"c{n}" for n in range(9)]},
+    {"include": "b"},
+    {"where": [{"column": "b", "test": "= 1; DROP TABLE t; --"}]},
+    {"where": [{"column": "b", "test": "="}]},
+    {"where": [{"column": "b", "test": "is null", "value": 5}]},
+    {"where": [{"column": "b", "test": "=", "value": "back\\slash"}]},
+    {"where": [{"column": "b", "test": "=", "value": "x" * 201}]},
+    {"where": [{"column": "b", "test": "=", "value": {"sql": "now()"}}]},
+    {"where": [{"column": "b", "test": "=", "value": True}]},
+    {"where": [{"column": "b", "test": "=", "value": 2**63}]},
+    {"where": [{"column": "b", "test": "=", "value": 1.5}]},
+    {"where": [{"column": f"c{n}", "test": "is null"} for n in range(4)]},
+    {"method": "gist"},
+    {"method": "gin", "columns": [{"name": "a", "descending": True}]},
+    {"method": "gin", "include": ["b"]},
+    {"columns": [{"name": "a", "function": "pg_sleep(9)"}]},
+    {"columns": [{"name": "a", "operator_class": "x); DROP TABLE t; --"}]},
+    {"columns": [{"name": "a", "function": "lower"}, {"name": "a", "function": "lower"}]},
+    {"dialect": "sqlite", "include": ["b"]},
+    {"dialect": "sqlite", "method": "gin"},
+]
+
+
+@pytest.mark.parametrize("change", HOSTILE, ids=str)
+def test_what_is_not_in_the_vocabulary_is_refused(change):
+    data = {"dialect": "postgresql", "table": "t", "columns": [{"name": "a"}]}
+    with pytest.raises(IndexAdviceError):
+        index_from_dict(data | change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"include": ["b"]},
+        {"where": [{"column": "b", "test": "=", "value": "x"}]},
+        {"where": [{"column": "b", "test": "=", "value": "y"}]},
+        {"where": [{"column": "b", "test": "is null"}]},
+        {"method": "gin"},
+        {"columns": [{"name": "a", "function": "lower"}]},
+        {"columns": [{"name": "a", "descending": True}]},
+    ],
+    ids=str,
+)
+def test_a_name_follows_from_everything_that_an_index_is(change):
+    data = {"dialect": "postgresql", "table": "t", "columns": [{"name": "a"}]}
+    plain, other = index_from_dict(data), index_from_dict(data | change)
+    assert plain.name != other.name
+    with pytest.raises(IndexAdviceError, match="should be named"):
+        index_from_dict(data | change | {"name": plain.name})
+
+
+@pytest.mark.parametrize("value", ["it's", "%(x)s", ":x", "$1", "'; DROP TABLE t; --", '"', "ä 雪", ""])
+def test_a_constant_is_one_literal_whatever_it_holds(value):
+    data = {"dialect": "postgresql", "table": "t", "columns": [{"name": "a"}]}
+    index = index_from_dict(data | {"where": [{"column": "b", "test": "=", "value": value}]})
+    literal = value.replace("'", "''")
+    assert index.blocking_sql.endswith(f"ON t (a) WHERE b = '{literal}'")
