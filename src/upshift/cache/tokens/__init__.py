@@ -60,11 +60,12 @@ Why nothing simpler will do
     are those of write-ahead logging: say what you are about to do, where a crash cannot lose it.
 
 Carriers
-    Where tokens live decides who shares a cache: `local` is for one process. All carriers have the four
-    operations of `Carrier`, and pass the same tests.
+    Where tokens live decides who shares a cache: `local` is for one process, `page` for those of a host.
+    All carriers have the four operations of `Carrier`, and pass the same tests.
 """
 
 from upshift.cache.tokens.carrier import Carrier
 from upshift.cache.tokens.local import LocalTokens
+from upshift.cache.tokens.page import PageTokens
 
-__all__ = ["Carrier", "LocalTokens"]
+__all__ = ["Carrier", "LocalTokens", "PageTokens"]
