@@ -28,8 +28,8 @@ class Kept:
 
     def __init__(self, *, ring_size=512, sample_rate=0.0, **arguments):
         self._keeper = Keeper(RecordSettings(ring_size=ring_size, sample_rate=sample_rate))
-        closing = Closing(self._keeper, **arguments)
-        self.close, self.drain = closing.close, closing.drain
+        self.closing = Closing(self._keeper, **arguments)
+        self.close, self.drain = self.closing.close, self.closing.drain
 
     def records(self):
         return self._keeper.records()
@@ -255,6 +255,23 @@ def test_numbers_are_added_some_dozens_at_a_time():
     assert [len(each) for each in series] == [0] * 4
     keeper.close(record())
     assert [len(each) for each in series] == [SETTLING] * 4
+
+
+def test_a_signal_that_closes_a_request_while_its_thread_counts_others_does_not_wait_for_ever():
+    keeper, counted = counting()
+    with keeper.closing._settling:
+        for _ in range(SETTLING + 1):
+            keeper.close(record())
+    keeper.close(record())
+    (series,) = counted.values()
+    assert [len(each) for each in series] == [SETTLING + 2] * 4
+
+
+def test_nothing_holds_on_to_the_scope_of_a_request_that_nobody_takes():
+    one = record()
+    one.scope = {"type": "http"}
+    learned(Kept()).close(one)
+    assert one.scope is None
 
 
 def test_kinds_beyond_the_bound_are_counted_without_route_and_error(monkeypatch):

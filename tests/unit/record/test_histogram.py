@@ -93,6 +93,15 @@ def test_what_is_no_duration_is_counted_as_rejected_and_changes_nothing_else(val
     assert (histogram.sum, histogram.rejected) == (0.1, 1)
 
 
+@given(st.lists(st.lists(st.floats())))
+def test_adding_some_at_a_time_equals_adding_each(batches):
+    histogram, each = Histogram(), histogram_of([value for batch in batches for value in batch])
+    for batch in batches:
+        histogram.add_all(tuple(batch))
+    assert repr(state(histogram)) == repr(state(each))
+    assert histogram.sum == pytest.approx(each.sum)
+
+
 def test_merging_adds_the_rejected_ones_too():
     histogram = histogram_of([math.nan])
     histogram.merge(histogram_of([math.inf, -1.0]))

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import re
+from threading import Thread
 
 import pytest
 from hypothesis import given
@@ -130,6 +131,15 @@ class TestMinting:
     def test_no_id_comes_twice(self):
         one, two = Ids(), Ids()
         assert len({each.mint() for _ in range(10_000) for each in (one, two)}) == 20_000
+
+    def test_threads_that_mint_at_once_get_ids_of_their_own(self):
+        ids, minted = Ids(), []
+        threads = [Thread(target=lambda: minted.extend([ids.mint() for _ in range(5_000)])) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(set(minted)) == 20_000
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
     def test_a_forked_process_mints_ids_of_its_own(self):

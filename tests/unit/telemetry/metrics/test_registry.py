@@ -257,6 +257,21 @@ class TestCounting:
                 wait.observe(2)
         assert list(wait.values) == [0.0, MAX_WAITING + 1, 2.0 * (MAX_WAITING + 1)]
 
+    @given(st.lists(st.floats(-10, 10), max_size=3 * MAX_WAITING))
+    def test_several_at_a_time_are_as_good_as_each(self, observed):
+        several, each = (Metrics().histogram("wait", "Wait", buckets=(-1, 0, 5)).labelled() for _ in "ab")
+        several.observe_all(tuple(observed))
+        for value in observed:
+            each.observe(value)
+        assert list(several.values[:-1]) == list(each.values[:-1])
+        assert several.values[-1] == pytest.approx(each.values[-1], abs=1e-9)
+
+    def test_several_that_come_while_others_are_counted_are_counted_later(self, metrics):
+        wait = metrics.histogram("wait", "Wait", buckets=(1,)).labelled()
+        with wait._lock:
+            wait.observe_all((0, 2, math.nan))
+        assert (list(wait.values), wait.rejected) == ([1.0, 1.0, 2.0], 1)
+
     def test_threads_lose_nothing(self, metrics):
         orders = metrics.counter("orders", "Orders").labelled()
         wait = metrics.histogram("wait", "Wait", buckets=(1,)).labelled()
