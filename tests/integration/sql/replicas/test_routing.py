@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, selectinload, sessionmaker
@@ -46,13 +48,13 @@ def test_a_transaction_that_reads_stays_on_one_replica(cluster, new_replicas, wh
             assert len({where(session) for _ in range(5)}) == 1
 
 
-def test_reads_are_spread_over_the_replicas(cluster, new_replicas, where):
+def test_reads_are_spread_over_the_replicas_by_those_that_are_open(cluster, new_replicas, where):
     replicas = new_replicas(*cluster)
-    seen = set()
-    for _ in range(100):
-        with replicas.session_class() as session:
-            seen.add(where(session))
-    assert seen == {"near", "far"}
+    with ExitStack() as stack:
+        sessions = [stack.enter_context(replicas.session_class()) for _ in range(25)]
+        assert {where(session) for session in sessions} == {"near", "far"}
+        assert sum(state.open_transactions for state in replicas.states()) == 25
+    assert sum(state.open_transactions for state in replicas.states()) == 0
 
 
 def test_what_follows_a_flush_stays_on_the_primary(new_session, where):
