@@ -72,6 +72,20 @@ class ObjectLoad(NamedTuple):
     reason: Literal["get", "expired", "refresh", "columns"]
 
 
+class Product(NamedTuple):
+    """What became of a SELECT that joins collections side by side: each row of one with each of the others.
+
+    Attributes:
+        collections: their relationships, as `Model.attribute`.
+        rows: the rows that were looked at, the first of the result.
+        objects: the different objects in them, of all classes together.
+    """
+
+    collections: tuple[str, ...]
+    rows: int
+    objects: int
+
+
 class Statement:
     """One execution of one SQL statement.
 
@@ -87,6 +101,8 @@ class Statement:
         lazy_load: the lazy load that caused it, if one did.
         object_load: the load of one object that caused it, if one did; a lazy load is none.
         is_eager: whether an eager loader (`selectinload`, batching) sent it for many objects.
+        is_bulk: whether SQLAlchemy sent it for a part of a list of rows that an INSERT was given.
+        product: what joined eager loads made of its rows, where it has several side by side.
         error: class name of the exception that the driver raised, if it raised.
         parameters: the bound parameters; None unless keeping them was asked for.
         bound: those of a SELECT, for `upshift.record.parameters` to look at; None in a complete record.
@@ -105,11 +121,13 @@ class Statement:
         "fetch_seconds",
         "fingerprint",
         "has_open_pattern",
+        "is_bulk",
         "is_eager",
         "lazy_load",
         "object_load",
         "offset",
         "parameters",
+        "product",
         "rows",
         "site",
         "sql",
@@ -128,6 +146,8 @@ class Statement:
         self.lazy_load: LazyLoad | None = None
         self.object_load: ObjectLoad | None = None
         self.is_eager = False
+        self.is_bulk = False
+        self.product: Product | None = None
         self.error: str | None = None
         self.parameters: Any = None
         self.bound: Any = None

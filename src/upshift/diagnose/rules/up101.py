@@ -14,18 +14,19 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from itertools import islice
 from math import ceil
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from upshift.diagnose.eager_loading import EagerLoad, LoadPaths
 from upshift.diagnose.finding import Finding, Severity
+from upshift.diagnose.loops import loop_of
+from upshift.diagnose.places import place_of
 from upshift.sql import SCHEDULE, Digests, normalise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from upshift.diagnose.observation import Observation
-    from upshift.record import CallSite, LazyLoad, Record, Statement
+    from upshift.record import CallSite, LazyLoad, ObjectLoad, Record, Statement
 
 CODE = "UP101"
 
@@ -41,6 +42,7 @@ class _Repetition:
 
     sql: str
     lazy_load: LazyLoad | None
+    object_load: ObjectLoad | None
     routes: set[str] = field(default_factory=set)
     other_sites: set[CallSite] = field(default_factory=set)
     eager_loads: dict[EagerLoad, None] = field(default_factory=dict)
@@ -66,7 +68,9 @@ def find(observation: Observation) -> Iterator[Finding]:
         for (name, site), statements, others in (*_lazy_loads(record), *_repeated_selects(record)):
             if len(statements) >= fewest:
                 first = statements[0]
-                cause = causes.setdefault((name, site), _Repetition(first.sql, first.lazy_load))
+                cause = causes.setdefault(
+                    (name, site), _Repetition(first.sql, first.lazy_load, first.object_load)
+                )
                 cause.add(record, statements)
                 cause.other_sites |= others
                 cause.eager_loads |= dict.fromkeys(paths.eager_loads(statements))
@@ -120,18 +124,30 @@ def _before(statements: list[Statement]) -> set[str]:
 def _repeated_selects(record: Record) -> Iterable[_Group]:
     """Group a request's other SELECTs by text and line.
 
-    An eager loader's statements are no repetition: each loads for hundreds of objects.
+    An eager loader's statements are no repetition: each loads for hundreds of objects. Of objects that a
+    commit has expired UP107 tells, and of a loop that always asks for the same UP103.
     """
     groups: dict[tuple[str, CallSite], list[Statement]] = defaultdict(list)
     for statement in record.statements:
-        if statement.lazy_load is None and not statement.is_eager and statement.site is not None:
+        if _is_repeatable(statement) and statement.site is not None:
             groups[statement.sql, statement.site].append(statement)
     by_digest: dict[tuple[str, CallSite], list[Statement]] = defaultdict(list)
     for (sql, site), statements in groups.items():
         digest = normalise(sql)
         if digest[:6].upper() == "SELECT":
             by_digest[digest, site] += statements
-    return [(key, statements, set()) for key, statements in by_digest.items()]
+    return [(key, statements, set()) for key, statements in by_digest.items() if not _are_alike(statements)]
+
+
+def _is_repeatable(statement: Statement) -> bool:
+    is_expired = statement.object_load is not None and statement.object_load.reason == "expired"
+    return statement.lazy_load is None and not statement.is_eager and not is_expired
+
+
+def _are_alike(statements: list[Statement]) -> bool:
+    """Whether all have the same text and the same parameters."""
+    prints = {(each.sql, each.fingerprint) for each in statements}
+    return len(prints) == 1 and statements[0].fingerprint is not None
 
 
 def _written(cause: _Repetition, lazy_load: LazyLoad) -> list[str]:
@@ -146,7 +162,7 @@ def _written(cause: _Repetition, lazy_load: LazyLoad) -> list[str]:
 
 
 def _with_places(code: str, sites: list[CallSite]) -> str:
-    named = sorted({f"{'/'.join(PurePath(each.file).parts[-2:])}:{each.line}" for each in sites})
+    named = sorted({place_of(each) for each in sites})
     return f"{code}  # at {', '.join(named[:MAX_QUERIES])}" if named else code
 
 
@@ -156,8 +172,9 @@ def _finding(site: CallSite, cause: _Repetition) -> Finding:
     after = ceil(cause.most / SCHEDULE[-1])
     fix: tuple[str, ...]
     if lazy_load is None:
-        title = f"the same SELECT {cause.most} times in one request"
-        fix = ("load the rows with one statement before the loop: select(…).where(Model.id.in_(ids))",)
+        loop = loop_of(cause.sql, cause.object_load)
+        title = f"{loop.what} {cause.most} times in one request"
+        fix = loop.fix
     else:
         title = f"N+1 on {lazy_load.relationship}: {cause.most} statements in one request"
         fix = (

@@ -1,8 +1,8 @@
 """UP103: the same SELECT with the same parameters, more than once in a request.
 
 Parameters are compared by their fingerprints (`upshift.record.fingerprint`). A statement is no repetition
-after something has been written, as it may be read again for that; nor long after the first, as one who
-polls does. Of a loop over different parameters UP101 tells, even where some of them are equal.
+after something has been written or committed, as it may be read again for that; nor long after the first,
+as one who polls does. Of a loop over different parameters UP101 tells, even where some of them are equal.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ def find(observation: Observation) -> Iterator[Finding]:
 
 def _repetitions(record: Record, fewest: int) -> Iterator[list[Statement]]:
     loops = _loops(record, fewest)
+    commits = _commits(record)
     open_groups: dict[tuple[str, bytes], list[Statement]] = {}
     closed: list[list[Statement]] = []
     for statement in record.statements:
@@ -55,11 +56,22 @@ def _repetitions(record: Record, fewest: int) -> Iterator[list[Statement]]:
         elif _is_comparable(statement) and (statement.sql, statement.site) not in loops:
             key = (statement.sql, statement.fingerprint or b"")
             group = open_groups.setdefault(key, [])
-            if group and statement.started - group[-1].ended > POLLING_SECONDS:
+            if group and _is_another_reading(group[-1], statement, commits):
                 closed.append(group)
                 group = open_groups[key] = []
             group.append(statement)
     yield from (group for group in (*closed, *open_groups.values()) if len(group) >= _SEVERAL)
+
+
+def _commits(record: Record) -> list[float]:
+    transactions = (each for hold in record.holds for each in hold.transactions)
+    return [each.ended for each in transactions if each.outcome == "commit"]
+
+
+def _is_another_reading(before: Statement, statement: Statement, commits: list[float]) -> bool:
+    if statement.started - before.ended > POLLING_SECONDS:
+        return True
+    return any(before.ended <= each <= statement.started for each in commits)
 
 
 def _is_comparable(statement: Statement) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from upshift.diagnose.causes import Cause, Causes, seconds_of
 from upshift.diagnose.finding import Finding, Severity
+from upshift.diagnose.places import place_of
 from upshift.sql import normalise
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _finding(
     statements, commits = cause.worst
     count, seconds = len(statements), seconds_of(statements)
     evidence = [f"in {cause.times}, at most {count} of {seconds * 1e3:.1f} ms together"]
-    evidence += [f"expired by the commit at {each}" for each in sorted(commits)]
+    evidence += [f"expired by the commit at {place_of(each)}" for each in sorted(commits)]
     evidence.append(normalise(statements[0].sql))
     return Finding(
         code=CODE,

@@ -76,9 +76,7 @@ def _finding(site: CallSite, cause: Cause[_Commits]) -> Finding:
         routes=tuple(sorted(cause.routes)),
         evidence=(
             f"in {cause.times}; to commit took {seconds * 1e3:.1f} ms of one",
-            *dict.fromkeys(
-                f"{each.site or 'somewhere'}: {normalise(each.sql)}" for each in commits.writes[:1]
-            ),
+            normalise(commits.writes[0].sql),
         ),
         fix=(
             "commit once, after the loop; for very many rows once for each thousand",

@@ -49,7 +49,8 @@ def _by_transaction(record: Record) -> Iterator[list[Statement]]:
 def _inserts(statements: Iterable[Statement]) -> dict[_Key, list[Statement]]:
     inserts: dict[_Key, list[Statement]] = defaultdict(list)
     for statement in statements:
-        is_single = statement.executions == 1 and (statement.rows or 0) <= 1
+        # With a driver that keeps no order SQLAlchemy itself sends a list of rows one by one.
+        is_single = statement.executions == 1 and (statement.rows or 0) <= 1 and not statement.is_bulk
         if is_single and statement.site is not None and is_insert(statement.sql):
             inserts[normalise(statement.sql), statement.site].append(statement)
     return inserts

@@ -12,6 +12,7 @@ from upshift.diagnose.causes import Cause, Causes
 from upshift.diagnose.endpoints import definition_of
 from upshift.diagnose.finding import Finding, Severity
 from upshift.diagnose.holding import Idle, idle_times
+from upshift.diagnose.places import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +55,7 @@ def _finding(operation: str, site: CallSite | None, cause: Cause[Idle]) -> Findi
         evidence.append("meanwhile the response was streamed, so a slow client holds the connection")
     endpoint = definition_of(idle.record.endpoint)
     if endpoint is not None and endpoint != site:
-        evidence.append(f"the endpoint is {endpoint}")
+        evidence.append(f"the endpoint is {endpoint.function} at {place_of(endpoint)}")
     return Finding(
         code=CODE,
         severity=Severity.WARNING,

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Struct, field
 
-from upshift.record.model import ObjectLoad  # noqa: TC001 - msgspec reads the types when it decodes
+from upshift.record.model import ObjectLoad, Product  # noqa: TC001 - msgspec reads the types when it decodes
 from upshift.record.pool import TransactionOutcome  # noqa: TC001 - likewise
 
 FORMAT = 1
@@ -113,12 +113,14 @@ class StatementFrame(Struct, omit_defaults=True):
     rows: Count | None = None
     executions: Count = 1
     is_eager: bool = False
+    is_bulk: bool = False
     error: str | None = None
     offset: Count = 0
     has_open_pattern: bool = False
     site: Number | None = None
     lazy_load: LazyLoadFrame | None = None
     object_load: ObjectLoad | None = None
+    product: Product | None = None
     fingerprint: str | None = None
     parameters: Any = None
 
@@ -228,6 +230,8 @@ STATEMENT_FIELDS = (
     "rows",
     "executions",
     "is_eager",
+    "is_bulk",
+    "product",
     "error",
     "offset",
     "has_open_pattern",

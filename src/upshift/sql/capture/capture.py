@@ -21,6 +21,7 @@ from sqlalchemy.engine.default import DefaultExecutionContext
 
 from upshift.record import CallSites, LazyLoad, ObjectLoad, Statement
 from upshift.record.fingerprint import MAX_PARAMETERS
+from upshift.sql.capture.products import JoinedCollections, joined_collections
 from upshift.sql.loading.selectin import BATCH
 from upshift.sql.origin import origin
 from upshift.sql.wrapping import unwrap, wrap
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from upshift.record.pool import Checkout
     from upshift.sql.capture.comments import Comments
     from upshift.sql.plans.capturing import PlanCapture
+    from upshift.sql.uses.uses import AttributeUses
 
 logger = logging.getLogger("upshift.sql")
 
@@ -57,6 +59,7 @@ class Capture:
         checkouts: the connections in use, which are told of the statements sent on them.
         comments: end the statements that are sent with a comment. Records have them without.
         plans: is told of slow executions, with their parameters.
+        uses: is told of statements for mapped objects, to see what of those is read.
 
     Statements outside of a record are not observed. `close()` puts the dialects back as they were.
     """
@@ -71,6 +74,7 @@ class Capture:
         checkouts: Mapping[Any, Checkout] | None = None,
         comments: Comments | None = None,
         plans: PlanCapture | None = None,
+        uses: AttributeUses | None = None,
     ) -> None:
         self._current = current
         self._call_sites = call_sites or CallSites()
@@ -78,6 +82,7 @@ class Capture:
         self._checkouts = {} if checkouts is None else checkouts
         self._comments = comments
         self._plans = plans
+        self._uses = uses
         self._dialects = tuple(dict.fromkeys(engine.dialect for engine in engines))
         self.is_closed = False
         self.faults = 0
@@ -119,7 +124,7 @@ class Capture:
         wrap(dialect, name, wrapper, self)
 
     # In one piece, as it is on the way of every statement.
-    def _observe(  # noqa: C901 - see above
+    def _observe(  # noqa: C901, PLR0912 - see above
         self,
         record: Record,
         statement: Statement,
@@ -165,27 +170,33 @@ class Capture:
             if plans is not None and statement.execute_seconds >= plans.least_seconds and not is_many:
                 sent_with = arguments[0] if len(arguments) > 1 else None
                 plans.note(statement, sent_with, context.root_connection.dialect)
+            joined = None
             if "_sa_orm_load_options" in context.execution_options:
-                _note_loader(context, statement)
+                joined = _note_loader(context, statement)
+            if self._uses is not None:
+                self._uses.note(record, context, statement)
             if statement.error is None:
-                _time_fetches(context, cursor, statement, self)
+                _time_fetches(context, cursor, statement, self, joined)
         except Exception:
             self.faults += 1
             if self.faults == 1:
                 logger.exception("upshift could not observe a statement; requests go on without it")
 
 
-def _note_loader(context: Any, statement: Statement) -> None:
-    """Note what of the ORM sent the statement: a relationship's loader, or a load of an object by its key."""
+def _note_loader(context: Any, statement: Statement) -> JoinedCollections | None:
+    """Note what of the ORM sent the statement: a relationship's loader, or a load of an object by its key.
+
+    Of a query return the collections that it joins side by side.
+    """
     options = context.execution_options
     load_options = options["_sa_orm_load_options"]
     if BATCH in options:
         statement.is_eager = True
-        return
+        return None
     state = load_options._refresh_state
     if state is not None:
         statement.object_load = ObjectLoad(state.class_.__name__, _reason(state, load_options))
-        return
+        return None
     compile_options = getattr(context.invoked_statement, "_compile_options", None)
     path = getattr(compile_options, "_current_path", None)
     if path:
@@ -203,6 +214,9 @@ def _note_loader(context: Any, statement: Statement) -> None:
     elif context.compiled_parameters and _KEY in context.compiled_parameters[0]:
         mapper = context.invoked_statement._propagate_attrs["plugin_subject"]
         statement.object_load = ObjectLoad(mapper.class_.__name__, "get")
+    elif getattr(context.compiled.compile_state, "multi_row_eager_loaders", False):
+        return joined_collections(context)
+    return None
 
 
 def _reason(state: Any, load_options: Any) -> Literal["expired", "refresh", "columns"]:
@@ -211,12 +225,15 @@ def _reason(state: Any, load_options: Any) -> Literal["expired", "refresh", "col
     return "expired" if state.expired else "columns"
 
 
-def _time_fetches(context: Any, cursor: Any, statement: Statement, capture: Capture) -> None:
+def _time_fetches(
+    context: Any, cursor: Any, statement: Statement, capture: Capture, joined: JoinedCollections | None
+) -> None:
     if cursor.description is None:
         if cursor.rowcount >= 0:
             statement.rows = cursor.rowcount
         return
     if context.isinsert and context._insertmanyvalues_rows is not None:
+        statement.is_bulk = True
         _time_returning(context, statement, capture)
         return
     strategy = context.cursor_fetch_strategy
@@ -234,7 +251,7 @@ def _time_fetches(context: Any, cursor: Any, statement: Statement, capture: Capt
             timed.statement = statement
             return
         timed = timed.inner
-    context.cursor_fetch_strategy = _TimedFetch(strategy, statement, capture)
+    context.cursor_fetch_strategy = _TimedFetch(strategy, statement, capture, joined)
 
 
 def _time_returning(context: Any, statement: Statement, capture: Capture) -> None:
@@ -265,12 +282,15 @@ class _TimedReturning:
 class _TimedFetch(sa_cursor.ResultFetchStrategy):
     """Adds the time and the rows of each fetch to a statement; another strategy does the fetching."""
 
-    __slots__ = ("capture", "inner", "statement")
+    __slots__ = ("capture", "inner", "joined", "statement")
 
-    def __init__(self, inner: Any, statement: Statement, capture: Capture) -> None:
+    def __init__(
+        self, inner: Any, statement: Statement, capture: Capture, joined: JoinedCollections | None = None
+    ) -> None:
         self.inner = inner
         self.statement = statement
         self.capture = capture
+        self.joined = joined
 
     @property
     def alternate_cursor_description(self) -> Any:  # type: ignore[override] # read through to the other strategy
@@ -283,6 +303,8 @@ class _TimedFetch(sa_cursor.ResultFetchStrategy):
         statement.ended = now = perf_counter()
         statement.fetch_seconds += now - started
         statement.rows = (statement.rows or 0) + len(rows)
+        if self.joined is not None:
+            statement.product = self.joined.product(rows)
         return rows
 
     def fetchmany(self, result: Any, dbapi_cursor: Any, size: int | None = None) -> Any:

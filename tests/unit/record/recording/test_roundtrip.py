@@ -21,6 +21,7 @@ from upshift.record import (
     Statement,
     Transaction,
 )
+from upshift.record.model import Product
 from upshift.record.recording import frames
 from upshift.record.recording.decoding import Decoder
 from upshift.record.recording.encoding import Encoder
@@ -92,6 +93,8 @@ STATEMENTS = st.builds(
     rows=st.none() | WHOLE,
     executions=WHOLE,
     is_eager=st.booleans(),
+    is_bulk=st.booleans(),
+    product=st.none() | st.builds(Product, st.lists(NAMES, max_size=3).map(tuple), WHOLE, WHOLE),
     error=st.none() | NAMES,
     site=st.none() | st.builds(CallSite, NAMES, WHOLE, NAMES),
     object_load=st.none() | st.builds(ObjectLoad, NAMES, st.sampled_from(["get", "expired", "refresh"])),
