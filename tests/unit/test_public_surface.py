@@ -63,6 +63,7 @@ SURFACE = {
     "upshift.sql": {
         "RedisCarrier",
         "AdviceReport",
+        "AttributeUses",
         "Batching",
         "BuiltIndex",
         "Capture",
@@ -96,6 +97,7 @@ SURFACE = {
         "SurplusIndex",
         "Transactions",
         "UncoveredSQLAlchemyWarning",
+        "Use",
         "Work",
         "apply_indexes",
         "as_models",

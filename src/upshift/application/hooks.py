@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from upshift.record import CallSites, Record
     from upshift.settings import Settings
-    from upshift.sql import Difference, PlanCapture
+    from upshift.sql import AttributeUses, Difference, PlanCapture
     from upshift.telemetry import DatabaseMetrics
 
 
@@ -32,6 +32,7 @@ class Hooks:
         is_sampled: tells whether a request's trace is exported.
         database: is told what happens at the pools.
         plans: is told which executions were slow; None where nobody explains them.
+        uses: sees in a sample of the requests what is read of what statements load.
 
     Attributes:
         pools: the pools and the connections in use.
@@ -51,6 +52,7 @@ class Hooks:
         is_sampled: Callable[[Record], bool],
         database: DatabaseMetrics,
         plans: PlanCapture | None,
+        uses: AttributeUses,
     ) -> None:
         # Before the pools are observed: what it keeps from use has been given back, as they see it.
         self.pool_care = PoolCare(engines, settings.pool, lambda pool: self.pools.population(pool))  # noqa: PLW0108 - made below
@@ -75,7 +77,9 @@ class Hooks:
             checkouts=self.pools.checkouts,
             comments=self._comments if settings.sql.sql_comments else None,
             plans=plans,
+            uses=uses if settings.sql.use_sample_rate else None,
         )
+        self._uses = uses
         self.batching: Batching | None = None
         if settings.sql.batching or settings.sql.batching_shadow:
             self.batching = Batching(engines, call_sites, shadow=settings.sql.batching_shadow)
@@ -100,12 +104,14 @@ class Hooks:
             "comments": lambda: self._comments.faults,
             "batching": lambda: batching.faults if batching else 0,
             "batching_differences": lambda: shadow.different if shadow else 0,
+            "uses": lambda: self._uses.faults,
             "fetch_plans": lambda: fetch_plans.faults if fetch_plans else 0,
         }
 
     def close(self) -> None:
         """Take everything out of the engines. Calling it twice does nothing more."""
         self._capture.close()
+        self._uses.close()
         self._transactions.close()
         self.pools.close()
         self.pool_care.close()

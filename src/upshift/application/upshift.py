@@ -31,7 +31,7 @@ from upshift.record.ongoing import Excerpt, unless_excerpt
 from upshift.record.recording import Recordings, RecordingWriter
 from upshift.record.recording.writing import MAX_BYTES, RECORDS_PER_SECOND
 from upshift.settings import Settings, misspelt_variables
-from upshift.sql import PlanCapture, StatementTable
+from upshift.sql import AttributeUses, PlanCapture, StatementTable
 from upshift.sql.analysis.queries import Queries
 from upshift.sql.pool.live import encode_pools
 from upshift.sql.replicas.middleware import read_your_writes
@@ -140,6 +140,7 @@ class Upshift:
         self._templates = RouteTemplates()
         self._keeper = Keeper(settings.record)
         self._statements = StatementTable(settings.slow_statement_seconds)
+        self._uses = AttributeUses(self._current, settings.sql.use_sample_rate)
         self._plans = self._plan_capture(sync_engines) if settings.sql.explain_slow != "off" else None
         self._recorders: list[Recorder] = []
         self._socket_recorders: list[SocketRecorder] = []
@@ -215,6 +216,7 @@ class Upshift:
             is_sampled=is_sampled or attrgetter("is_sampled"),
             database=self._database,
             plans=self._plans,
+            uses=self._uses,
         )
         self._pools_endpoint = LocalEndpoint(lambda _: encode_pools(self.pools()))
         if self._hooks.pool_care.warms:
@@ -261,6 +263,7 @@ class Upshift:
             leaks=self._hooks.pools.leaks(),
             settings=self.settings,
             shapes=self._shapes,
+            uses=self._uses.rows(),
         )
 
     def pools(self) -> tuple[PoolView, ...]:
@@ -465,6 +468,7 @@ class Upshift:
 
     def _takers(self) -> Iterator[Callable[[Record], None]]:
         """Who has use for every closed record."""
+        yield self._uses.fold
         if self._plans is not None:
             yield self._plans.take
         if self.logs.access is not None:

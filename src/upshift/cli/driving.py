@@ -79,7 +79,7 @@ def settings_for(target: str) -> Settings:
         settings,
         record=RecordSettings(MAX_RECORDS, 1.0, (*settings.record.packages, package)),
         # In this process's memory only, to plan with; nothing prints or stores them.
-        sql=replace(settings.sql, keep_parameters=True),
+        sql=replace(settings.sql, keep_parameters=True, use_sample_rate=1.0),
     )
 
 

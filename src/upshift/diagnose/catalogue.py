@@ -82,6 +82,22 @@ CATALOGUE: Mapping[str, Entry] = {
             "database for nothing.",
         ),
         Entry(
+            "UP104",
+            Severity.WARNING,
+            "Unused eager load",
+            "A statement loads a relationship together with its objects, by an option or by the mapping, and "
+            "no request was seen to read it. Each request pays for a join or a statement more, and for "
+            "objects that nobody looks at.",
+        ),
+        Entry(
+            "UP106",
+            Severity.INFO,
+            "Wide columns never read",
+            "A statement loads whole objects with a long text, a document or a blob in them, and no request "
+            "was seen to read it. The database reads it from where it keeps wide values, sends it, and the "
+            "driver builds it, for nothing.",
+        ),
+        Entry(
             "UP107",
             Severity.ERROR,
             "Reloads after a commit",

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from upshift.record import Record
     from upshift.record.leak import Leak
     from upshift.settings import Settings
-    from upshift.sql import IndexAdvice, StatementPlans, StatementStatistics, SurplusIndex
+    from upshift.sql import IndexAdvice, StatementPlans, StatementStatistics, SurplusIndex, Use
     from upshift.sql.index_keys import IndexKeys
     from upshift.sql.maintenance.tables import TableHealth
 
@@ -30,6 +30,7 @@ class Observation:
         plans: the plans of statements that were explained, with their history.
         tables: how the tables of the databases are kept; empty where nobody looked.
         leaks: connections that were not given back as they should.
+        uses: what is loaded, and whether sampled requests read it.
         surplus: indexes that the database would be better without; empty where none were looked for.
     """
 
@@ -42,4 +43,5 @@ class Observation:
     shapes: Shapes = field(default_factory=Shapes)
     tables: tuple[TableHealth, ...] = ()
     leaks: tuple[Leak, ...] = ()
+    uses: tuple[Use, ...] = ()
     surplus: tuple[SurplusIndex, ...] = ()

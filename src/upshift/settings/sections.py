@@ -48,6 +48,8 @@ class SqlSettings:
         batching_shadow: load lazily as well, give the application that, and tell where batching differs.
         fetch_plans: `learn` which relationships are read of a statement's objects, and fetch them with it the
             next time; or `off`.
+        use_sample_rate: share of requests in which it is watched what is read of the objects that statements
+            load, from 0 to 1.
         keep_parameters: keep the parameters of statements in memory. They may hold personal data.
         slow_statement_seconds: what counts as slow; None takes `SLOW_STATEMENT_SECONDS` by environment.
         sql_comments: end each statement with a comment that names its route, request id and trace
@@ -61,6 +63,7 @@ class SqlSettings:
     batching: bool = False
     batching_shadow: bool = False
     fetch_plans: FetchPlanning = "off"
+    use_sample_rate: Share = 0.01
     keep_parameters: bool = False
     slow_statement_seconds: Seconds | None = None
     sql_comments: bool = False
@@ -257,6 +260,8 @@ class DiagnoseSettings:
     Attributes:
         repeated_statements: repetitions of a statement from one line in one request that make an N+1;
             likewise of reloads, commits and inserts.
+        unused_samples: sampled requests that have loaded something before it is told that none read it.
+        wide_column_bytes: average bytes from which on a column is worth leaving out.
         large_response_bytes: uncompressed responses from this size on are worth compressing.
         costly_statement_seconds: what a statement does badly is a warning where it takes this long, on
             average, and for information where it does not.
@@ -267,6 +272,8 @@ class DiagnoseSettings:
     """
 
     repeated_statements: Annotated[int, Within(1, 1_000_000)] = 3
+    unused_samples: Annotated[int, Within(1, 1_000_000)] = 20
+    wide_column_bytes: Size = 1_000
     large_response_bytes: Size = 10_000
     costly_statement_seconds: Seconds = 0.01
     deep_offset_rows: Annotated[int, Within(1, 1_000_000_000)] = 1_000
@@ -289,6 +296,7 @@ class Arguments(TypedDict, total=False):
     batching: bool
     batching_shadow: bool
     fetch_plans: FetchPlanning
+    use_sample_rate: float
     keep_parameters: bool
     slow_statement_seconds: float | None
     sql_comments: bool
@@ -332,6 +340,8 @@ class Arguments(TypedDict, total=False):
     drain_seconds: float
     shutdown_seconds: float
     repeated_statements: int
+    unused_samples: int
+    wide_column_bytes: int
     large_response_bytes: int
     costly_statement_seconds: float
     deep_offset_rows: int

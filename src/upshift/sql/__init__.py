@@ -34,10 +34,12 @@ from upshift.sql.pool.pools import Pools
 from upshift.sql.replicas.carriers import RedisCarrier
 from upshift.sql.replicas.position import Position
 from upshift.sql.replicas.replicas import Replicas
+from upshift.sql.uses.uses import AttributeUses, Use
 
 __all__ = [
     "SCHEDULE",
     "AdviceReport",
+    "AttributeUses",
     "Batching",
     "BuiltIndex",
     "Capture",
@@ -71,6 +73,7 @@ __all__ = [
     "SurplusIndex",
     "Transactions",
     "UncoveredSQLAlchemyWarning",
+    "Use",
     "Work",
     "apply_indexes",
     "as_models",

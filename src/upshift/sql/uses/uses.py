@@ -14,7 +14,7 @@ says nothing of a class none of whose other attributes was read: its objects may
 - One use in any sample is enough, for good: what is read now and then never becomes a finding, and so cannot
   become an N+1 by its own cure, and a finding again by the cure of that.
 
-Outside of sampled requests it costs a comparison for each statement of the ORM.
+Outside of sampled requests it costs a comparison for each statement.
 """
 
 from __future__ import annotations
@@ -149,8 +149,8 @@ class AttributeUses:
             self.fold(record)
 
     def _note(self, record: Record, invoked: Any, statement: Statement) -> None:  # noqa: ANN401 - likewise
-        if statement.is_eager or statement.lazy_load is not None or not hasattr(invoked, "_with_options"):
-            return
+        if statement.is_eager or statement.lazy_load is not None or not hasattr(invoked, "_raw_columns"):
+            return  # loads that others caused, and what is no SELECT
         sample = self._open.get(record)
         if sample is None:
             if len(self._open) >= MAX_OPEN or record.is_closed:
