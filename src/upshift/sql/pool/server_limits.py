@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import text
+from sqlalchemy.engine import Engine
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine import Connection
 
 HEADROOM = 3
 """Connections left to others beside those that the server reserves: migrations, backups, whoever looks."""
@@ -52,9 +53,10 @@ class ServerLimits(NamedTuple):
 
 
 def read_limits(engine: Engine) -> ServerLimits | None:
-    """Ask the server, on a connection of the engine's; None of a database without such limits.
+    """Ask the server; None of a database without such limits.
 
-    An asynchronous engine's `sync_engine` is asked in a greenlet.
+    It is asked on a connection beside the pool: one that has too few would keep the question waiting. An
+    asynchronous engine's `sync_engine` is asked in a greenlet.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: it cannot be asked.
@@ -66,8 +68,12 @@ def read_limits(engine: Engine) -> ServerLimits | None:
     """
     if engine.dialect.name not in {"postgresql", "mysql", "mariadb"}:
         return None
-    with engine.connect() as connection:
-        return _of_postgres(connection) if engine.dialect.name == "postgresql" else _of_mysql(connection)
+    beside = type(engine.pool).recreate(engine.pool)  # not the method of this pool, which may be wrapped
+    try:
+        with Engine(beside, engine.dialect, engine.url).connect() as connection:
+            return _of_postgres(connection) if engine.dialect.name == "postgresql" else _of_mysql(connection)
+    finally:
+        beside.dispose()
 
 
 def _of_postgres(connection: Connection) -> ServerLimits:

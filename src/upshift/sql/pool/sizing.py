@@ -90,10 +90,11 @@ class AutomaticSizing:
 
     def steps(self) -> Iterator[float]:
         """Measure and decide for ever; yields the seconds to wait before the next step."""
+        away = (SQLAlchemyError, OSError, self._engine.dialect.loaded_dbapi.Error)
         while not self.capacity.is_closed:
             try:
                 yield from self._turn()
-            except (SQLAlchemyError, OSError):  # the database is away, which is for others to tell
+            except away:  # the database is, which is for others to tell
                 self.climb.idle()
                 yield IDLE_PAUSE
             except Exception:
@@ -151,8 +152,13 @@ class AutomaticSizing:
         if monotonic() < self._read_at + age:
             return
         self._read_at = monotonic()
-        self.server = read_limits(self._engine)
-        share = self._most if self.server is None else self.server.share(self.capacity.open)
+        share = self._most
+        try:
+            self.server = read_limits(self._engine)
+            if self.server is not None:
+                share = self.server.share(self.capacity.open)
+        except (SQLAlchemyError, OSError):  # it has none left even for the question, or is away
+            share = max(self.capacity.open, self.capacity.limit)
         self.climb.most = max(self.climb.least, min(self._most, share))
 
     def _tell(self) -> None:
