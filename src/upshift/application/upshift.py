@@ -33,6 +33,7 @@ from upshift.record.recording.writing import MAX_BYTES, RECORDS_PER_SECOND
 from upshift.settings import Settings, misspelt_variables
 from upshift.sql import AttributeUses, PlanCapture, StatementTable
 from upshift.sql.analysis.queries import Queries
+from upshift.sql.plans.document import ToldPlans
 from upshift.sql.pool.live import encode_pools
 from upshift.sql.replicas.middleware import read_your_writes
 from upshift.sql.shapes import Shapes
@@ -78,7 +79,7 @@ if TYPE_CHECKING:
     from upshift.diagnose import Finding
     from upshift.record import PoolState, Socket
     from upshift.settings import Arguments
-    from upshift.sql import Difference, FetchPlan, Replicas
+    from upshift.sql import Difference, FetchPlan, Replicas, StatementPlans
     from upshift.sql.pool.live import PoolView
 
 logger = logging.getLogger("upshift")
@@ -195,6 +196,7 @@ class Upshift:
             slow_request_seconds=settings.slow_request_seconds,
             takes_all=self._needs_all(),
         )
+        self._plans_endpoint = LocalEndpoint(ToldPlans(self._kept_plans).answer)
         self._queries = LocalEndpoint(
             Queries(
                 self._statements,
@@ -259,7 +261,7 @@ class Upshift:
         return Observation(
             records=self._keeper.records(),
             statements=self._statements.rows(),
-            plans=self._plans.statements() if self._plans else (),
+            plans=self._kept_plans(),
             leaks=self._hooks.pools.leaks(),
             settings=self.settings,
             shapes=self._shapes,
@@ -438,6 +440,8 @@ class Upshift:
             paths[telemetry.metrics_path] = MetricsEndpoint(self.metrics, self._shared.sum)
         if self._dialects and self.settings.sql.queries_path:
             paths[self.settings.sql.queries_path] = self._queries
+            if self._plans is not None:
+                paths[f"{self.settings.sql.queries_path}/plans"] = self._plans_endpoint
         if self._dialects and self.settings.pool.pools_path:
             paths[self.settings.pool.pools_path] = self._pools_endpoint
         paths = after_application(self._bare, paths, recorded=recorder, unrecorded=app)
@@ -457,6 +461,9 @@ class Upshift:
 
     def _needs_all(self) -> bool:
         return self.logs.access is not None or self._spans is not None
+
+    def _kept_plans(self) -> tuple[StatementPlans, ...]:
+        return self._plans.statements() if self._plans else ()
 
     def _plan_capture(self, engines: tuple[Engine, ...]) -> PlanCapture:
         return PlanCapture(
@@ -504,7 +511,7 @@ class Upshift:
             "metrics": lambda: self.metrics.faults,
             "counting": lambda: self._closing.faults,
             "pools_endpoint": lambda: self._pools_endpoint.faults,
-            "plans": lambda: self._plans.faults if self._plans else 0,
+            "plans": lambda: self._plans_endpoint.faults + (self._plans.faults if self._plans else 0),
             **self._hooks.faults(),
             "shared_metrics": lambda: self._shared.totals.faults if self._shared.totals else 0,
             "logs": lambda: self.logs.faults,

@@ -8,20 +8,24 @@ import click
 import msgspec
 import sqlalchemy as sa
 
-from upshift.cli.statements_of import ALL, statements_of
+from upshift.cli.statements_of import ALL, ask, statements_of
 from upshift.diagnose.formats.display import one_line
-from upshift.diagnose.formats.plan_tree import plan_tree
+from upshift.diagnose.formats.plan_tree import plan_runs, plan_tree
 from upshift.errors import UpshiftError
 from upshift.sql.engines import connected, engine_for
 from upshift.sql.placeholders import Sample
 from upshift.sql.plans.digest_text import explainable
+from upshift.sql.plans.document import decode_plans
 from upshift.sql.plans.explain import ExplainRefusedError, first_line
 from upshift.sql.plans.explanation import STATEMENT_SECONDS, explain_statement
 
 if TYPE_CHECKING:
     from typing import TextIO
 
-    from upshift.sql.plans.explanation import Explanation
+    from upshift.sql import Explanation, StatementPlans
+
+PLANS_PATH = "/upshift/queries/plans"
+"""Where an application tells of its plans, unless `queries_path` is another."""
 
 _SHORTEST_DIGEST = 4
 
@@ -65,13 +69,19 @@ def plan(
 ) -> None:
     """Show how a database answers a statement.
 
+    Without --url, a digest's plan is the one that the application has kept, with its history.
+
     \b
     upshift plan --url postgresql://localhost/shop --sql "SELECT * FROM orders WHERE id = 7"
-    upshift plan 1f0c9b2e --from http://127.0.0.1:8000 --url postgresql://localhost/shop
+    upshift plan 1f0c9b2e --from http://127.0.0.1:8000
+    upshift plan 1f0c9b2e --from monday.recording --url postgresql://localhost/shop
     """  # noqa: D301 - \b is click's mark for lines to leave as they are
     given = [each for each in (digest, sql, file) if each is not None]
     if len(given) != 1:
         raise click.UsageError("one of DIGEST, --sql and --file tells the statement")
+    if digest is not None and target is not None and "://" in target and url is None:
+        _show_kept(_kept_by(target, digest), form)
+        return
     if url is None:
         raise click.UsageError("--url is missing: which database?")
     engine = engine_for(url)
@@ -86,6 +96,31 @@ def plan(
         click.echo(msgspec.json.encode(explanation))
     else:
         click.echo(plan_tree(explanation), nl=False)
+
+
+def _kept_by(target: str, digest: str) -> StatementPlans:
+    """The plans of a statement that an application has kept."""
+    body = ask(target, PLANS_PATH, {"digest": digest})
+    try:
+        found = decode_plans(body).statements
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UpshiftError(f"{one_line(target)} does not tell of plans: {one_line(str(error))}") from error
+    if not found:
+        raise UpshiftError(
+            f"no plan of {one_line(digest)} was kept there, as it was not slow; --url asks the database"
+        )
+    if len(found) > 1:
+        raise UpshiftError(f"{len(found)} statements have digests that begin with {one_line(digest)}")
+    return found[0]
+
+
+def _show_kept(plans: StatementPlans, form: str) -> None:
+    if form == "json":
+        click.echo(msgspec.json.encode(plans))
+        return
+    click.echo(one_line(plans.digest.text))
+    click.echo(plan_tree(plans.explanation), nl=False)
+    click.echo(plan_runs(plans), nl=False)
 
 
 def _statement_of(digest: str, target: str) -> str:

@@ -19,6 +19,8 @@ from upshift.record.recording import Recording
 from upshift.sql.analysis.document import Choice, Document, select
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from upshift.record import Record
 
 TIMEOUT_SECONDS = 10.0
@@ -52,7 +54,7 @@ def statements_of(target: str, choice: Choice) -> Told:
         RecordingError: the file is no recording.
     """
     if "://" in target:
-        return Told(_decoded(_ask(target, choice), target))
+        return Told(_decoded(ask(target, PATH, asdict(choice)), target))
     saved = _saved(target)
     if saved is not None:
         return Told(select(_decoded(saved, target), choice))
@@ -67,12 +69,22 @@ def statements_of(target: str, choice: Choice) -> Told:
     return Told(select(recorded.document, choice), recorded.remarks)
 
 
-def _ask(url: str, choice: Choice) -> bytes:
+def ask(url: str, path: str, query: Mapping[str, object]) -> bytes:
+    """Ask an application that runs on this machine.
+
+    Args:
+        url: its address; one with a path is asked there.
+        path: where it is asked otherwise.
+        query: what it is asked.
+
+    Raises:
+        UpshiftError: it does not answer, or not with what was asked for.
+    """
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise UpshiftError(f"{one_line(url)} is no address of an application: http://127.0.0.1:8000")
-    path = parts.path if parts.path.strip("/") else PATH
-    address = f"{parts.scheme}://{parts.netloc}{path}?{urlencode(asdict(choice))}"
+    path = parts.path if parts.path.strip("/") else path
+    address = f"{parts.scheme}://{parts.netloc}{path}?{urlencode(query)}"
     # No proxy of the environment's: the application answers this machine only.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
     try:

@@ -7,6 +7,8 @@ like any other of its texts.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
@@ -20,7 +22,7 @@ from upshift.diagnose.formats.display import one_line
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from upshift.sql import Explanation, PlanNode, PlanTree
+    from upshift.sql import Explanation, PlanNode, PlanRun, PlanTree, StatementPlans
 
 WIDTH = 80
 """Columns where there is no terminal that has any."""
@@ -70,6 +72,26 @@ def plan_tree(explanation: Explanation, *, console: Console | None = None) -> st
     with console.capture() as capture:
         console.print(Segments(segments), soft_wrap=True, end="")
     return capture.get().encode(console.encoding, "replace").decode(console.encoding)
+
+
+def plan_runs(plans: StatementPlans) -> str:
+    """Return how a statement's plans followed each other, a line for each, the oldest first.
+
+    Args:
+        plans: what was kept of them.
+    """
+    runs = plans.telling_runs
+    kind = "for any parameters" if plans.generic_runs else "as they came"
+    return "".join(f"{line}\n" for line in (f"plans {kind}:", *map(_run, runs)))
+
+
+def _run(run: PlanRun) -> str:
+    since, last = (datetime.fromtimestamp(at, UTC) for at in (run.since, run.last))
+    cost = f"  cost {median(run.costs):,.0f}" if run.costs else ""
+    worst = run.tree.worst
+    node = run.tree.nodes[worst or 0] if run.tree.nodes else None
+    name = f"  {_name(node)}" if node else ""
+    return one_line(f"  {since:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC  {run.count}x{cost}{name}", WIDTH)
 
 
 def _head(explanation: Explanation) -> Iterator[_Line]:

@@ -17,26 +17,27 @@ import sqlalchemy as sa
 
 from upshift.errors import MissingExtraError
 from upshift.sql.placeholders import Sample, number
-from upshift.sql.plans.casts import find_casts
+from upshift.sql.plans.casts import Cast, find_casts
 from upshift.sql.plans.explain import ExplainRefusedError, ask_postgres, refusal
-from upshift.sql.plans.misestimates import find_misestimates
+from upshift.sql.plans.misestimates import Misestimate, find_misestimates
 from upshift.sql.plans.postgres import read_postgres
 from upshift.sql.plans.safety import why_not_executed
 from upshift.sql.plans.sqlite import plan_sqlite
+from upshift.sql.plans.tree import PlanTree  # noqa: TC001 - msgspec reads the types when it decodes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from upshift.sql.placeholders import Numbered
-    from upshift.sql.plans.casts import Cast
-    from upshift.sql.plans.misestimates import Misestimate
-    from upshift.sql.plans.tree import PlanTree
 
 STATEMENT_SECONDS = 5.0
 """How long the database may take to explain a statement, or to execute it where that is asked for."""
 
 LOCK_SECONDS = 0.5
 """How long the planner may wait for a table that somebody holds."""
+
+MAX_LENGTH = 64 * 1024
+"""Characters of a statement that is still explained; bulk statements are longer, and have short plans."""
 
 _KEYWORD = re.compile(
     r"(?:\s|\(|/\*.*?\*/|--[^\n]*\n)*+(?:SELECT|WITH|VALUES|TABLE|INSERT|UPDATE|DELETE|MERGE|REPLACE)\b",
@@ -99,6 +100,8 @@ def explain_statement(  # noqa: PLR0913 - settings with defaults, named by their
         'INTEGER PRIMARY KEY'
         >>> engine.dispose()
     """
+    if len(sample.sql) > MAX_LENGTH:
+        raise ExplainRefusedError(f"the statement is longer than {MAX_LENGTH:,} characters")
     if ";" in sample.sql.rstrip().removesuffix(";") or "\0" in sample.sql:
         raise ExplainRefusedError("the text holds a semicolon, so it may be several statements")
     if not _KEYWORD.match(sample.sql):

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from upshift.sql.analysis.digest import Digest
-    from upshift.sql.plans.explanation import Explanation
-    from upshift.sql.plans.tree import PlanTree
+from upshift.sql.analysis.digest import Digest  # noqa: TC001 - msgspec reads the types when it decodes
+from upshift.sql.plans.explanation import Explanation  # noqa: TC001 - likewise
+from upshift.sql.plans.tree import PlanTree  # noqa: TC001 - likewise
 
 MAX_STATEMENTS = 200
 """Statements whose plans are kept; the one explained longest ago goes first."""

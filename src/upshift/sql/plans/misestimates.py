@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime  # noqa: TC003 - msgspec reads the types when it decodes
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -16,8 +17,6 @@ from upshift.sql.catalog import quoted
 from upshift.sql.plans.names import NAME, unquoted
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from upshift.sql.plans.tree import PlanNode, PlanTree
 
 CONDITIONS = frozenset({"Filter", "Index Cond", "Recheck Cond"})

@@ -6,12 +6,10 @@ planned for: in conditions every literal is a `?`, as in a digest.
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 - msgspec reads the types when it decodes
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Literal
 
 MAX_NODES = 400
 """Nodes of a plan that are kept, from the top; a table with thousands of partitions has more."""
