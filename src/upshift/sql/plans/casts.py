@@ -3,7 +3,8 @@
 `WHERE id = 5.0` compares an integer column with a number that is none, so PostgreSQL compares
 `id::numeric` with it, and an index on `id` knows nothing of that. The statement does not show it: the cast
 is the planner's. Most casts in plans are harmless: a varchar is a text already, with the same bytes and the
-same order (`castmethod` "b", binary coercible), and its index serves.
+same order (`castmethod` "b", binary coercible), and its index serves. Where another index has found the
+rows, a filter with a cast is applied to few of them, and not told of.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def find_casts(connection: sa.Connection, tree: PlanTree, sql: str) -> tuple[Cas
         tree: the plan, asked for with VERBOSE, so that each column stands with its table.
         sql: the statement, to tell which casts are its own.
     """
-    scans = {node.alias: node for node in reversed(tree.nodes) if node.relation}
+    scans = {node.alias: node for node in reversed(tree.nodes) if node.relation and not _is_narrowed(node)}
     seen: dict[tuple[str, str, str], Cast | None] = {}
     for each in _compared(tree):
         alias = each.alias or (next(iter(scans)) if len(scans) == 1 else "")
@@ -107,6 +108,11 @@ def find_casts(connection: sa.Connection, tree: PlanTree, sql: str) -> tuple[Cas
         if alias in scans and key not in seen and len(seen) < MAX_CASTS:
             seen[key] = _known(connection, scans[alias], each, is_written=_is_written(each.column, sql))
     return tuple(cast for cast in seen.values() if cast is not None)
+
+
+def _is_narrowed(scan: PlanNode) -> bool:
+    """Whether another condition's index has found the rows already, so that a filter costs little."""
+    return any(name in {"Index Cond", "Recheck Cond"} for name, _ in scan.conditions)
 
 
 def _compared(tree: PlanTree) -> Iterator[_Compared]:

@@ -192,6 +192,8 @@ class TestCasts:
             ("SELECT * FROM event WHERE id = %(v)s", {"v": 2**40}),  # int and bigint compare as they are
             ("SELECT * FROM event WHERE plain = %(v)s", {"v": Decimal(5)}),  # no index to keep from serving
             ("SELECT id::text FROM event WHERE tenant = 3", None),
+            # The rows are found by another index.
+            ("SELECT * FROM event WHERE code = 'c1' AND id < %(v)s", {"v": Decimal(5)}),
             ("SELECT * FROM event WHERE id = CAST(%(v)s AS integer)", {"v": Decimal(5)}),
         ],
     )
