@@ -7,11 +7,12 @@ command line has to answer before that.
 TYPE_CHECKING = False  # as in `typing`, which takes longer to import than all of this
 if TYPE_CHECKING:
     from upshift.application import Upshift
+    from upshift.cache import Cache
     from upshift.settings import Settings
 
-__all__ = ["Settings", "Upshift"]
+__all__ = ["Cache", "Settings", "Upshift"]
 
-_ROOMS = {"Settings": "upshift.settings", "Upshift": "upshift.application"}
+_ROOMS = {"Cache": "upshift.cache", "Settings": "upshift.settings", "Upshift": "upshift.application"}
 
 
 def __getattr__(name: str) -> object:

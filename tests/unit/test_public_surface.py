@@ -9,8 +9,13 @@ import pytest
 
 SURFACE = {
     "upshift": {
+        "Cache",
         "Settings",
         "Upshift",
+    },
+    "upshift.cache": {
+        "Cache",
+        "Statistics",
     },
     "upshift.record": {
         "Attachment",

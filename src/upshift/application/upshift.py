@@ -16,6 +16,7 @@ from upshift.application.engines import as_engines, dialect_of, sync_engines_of
 from upshift.application.hooks import Hooks
 from upshift.diagnose import Observation, diagnose
 from upshift.diagnose.recorded import thresholds
+from upshift.errors import SettingsError
 from upshift.record import (
     Attachment,
     CallSites,
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from upshift.cache import Cache
     from upshift.diagnose import Finding
     from upshift.record import PoolState, Socket
     from upshift.settings import Arguments
@@ -95,6 +97,7 @@ class Upshift:
         app: the application.
         engine: its engine or engines, sync or async; none where it has no database.
         replicas: what its sessions read from; a client's requests then see what the ones before wrote.
+        cache: keeps what its functions compute; what the engines' statements write is then seen by it.
         settings: all settings; read from the `UPSHIFT_*` variables where not given.
         arguments: single settings, which win over those; `upshift settings` prints all there are.
 
@@ -127,6 +130,7 @@ class Upshift:
         *,
         engine: Engine | AsyncEngine | Iterable[Engine | AsyncEngine] = (),
         replicas: Replicas | None = None,
+        cache: Cache | None = None,
         settings: Settings | None = None,
         **arguments: Unpack[Arguments],
     ) -> None:
@@ -227,11 +231,27 @@ class Upshift:
             PoolMetrics(self.metrics, self._hooks.pool_care.tallies, self._hooks.pools.leaks)
             count_faults(self.metrics, self._faults(replicas))
             count_dropped(self.metrics, self._dropped())
+        self._cache = cache
+        if cache is not None:
+            _watch(cache, sync_engines, replicas)
         self._attachment = Attachment(app, self._around, self._begin)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the application, observed."""
         await self._attachment.app(scope, receive, send)
+
+    @property
+    def cache(self) -> Cache:
+        """The cache that it was given.
+
+        Raises:
+            SettingsError: it was given none.
+        """
+        if self._cache is None:
+            raise SettingsError(
+                "there is no cache: give one, as in Upshift(app, engine=engine, cache=Cache())"
+            )
+        return self._cache
 
     @property
     def request(self) -> Record | None:
@@ -345,6 +365,8 @@ class Upshift:
     def close(self) -> None:
         """Take everything out of the application and its engines. Calling it twice does nothing more."""
         self._attachment.detach()
+        if self._cache is not None:
+            self._cache.close()
         self._hooks.close()
         if self._plans is not None:
             self._plans.close()
@@ -550,6 +572,12 @@ class Upshift:
 
     def _active(self) -> int:
         return sum(recorder.active for recorder in self._recorders)
+
+
+def _watch(cache: Cache, engines: Iterable[Engine], replicas: Replicas | None) -> None:
+    lagging = replicas.engines[1:] if replicas else ()
+    cache.watch(each for each in engines if each not in lagging)
+    cache.watch(lagging, may_lag=True)
 
 
 def _warn_of_misspelt_variables() -> None:

@@ -70,10 +70,15 @@ class Cache:
         self._memory = Memory(max_entries, max_bytes, self._count_eviction)
         self._statistics: dict[str, Statistics] = {}
 
-    def watch(self, engines: Iterable[Engine | AsyncEngine]) -> None:
-        """Take what is read and written from the statements of engines, sync or async, from now on."""
+    def watch(self, engines: Iterable[Engine | AsyncEngine], *, may_lag: bool = False) -> None:
+        """Take what is read and written from the statements of engines, from now on.
+
+        Args:
+            engines: the engines, sync or async.
+            may_lag: whether they lead to replicas; what is read there is never kept.
+        """
         sync_engines = [each.sync_engine if isinstance(each, AsyncEngine) else each for each in engines]
-        self._hooks.append(CommitHooks(sync_engines, self._tokens, self._tables, self._now))
+        self._hooks.append(CommitHooks(sync_engines, self._tokens, self._tables, self._now, may_lag=may_lag))
 
     def cached(
         self,

@@ -67,6 +67,7 @@ class CommitHooks:
         carrier: where tokens live.
         tables: tells which tables statements touch.
         now: numbers moments in the order in which they come.
+        may_lag: whether the engines lead to replicas, which may not have yet what has been committed.
 
     `close()` puts the dialects back as they were; what is cached must not be served after that.
 
@@ -80,12 +81,15 @@ class CommitHooks:
         carrier: Carrier[Any],
         tables: StatementTables,
         now: Callable[[], int],
+        *,
+        may_lag: bool = False,
     ) -> None:
         self.is_closed = False
         self.faults = 0
         self._carrier = carrier
         self._tables = tables
         self._now = now
+        self._may_lag = may_lag
         self._dialects = tuple(dict.fromkeys(engine.dialect for engine in engines))
         for dialect in self._dialects:
             for name in _EXECUTE:
@@ -128,6 +132,8 @@ class CommitHooks:
         tables, reading = self._tables.of_context(context, sql), CURRENT.get()
         if reading is None and not tables.written:
             return None
+        if reading is not None and self._may_lag:
+            reading.refuse("it was read from a replica, which may lag")
         if context.root_connection._is_autocommit_isolation():
             if reading is not None:
                 reading.sees(tables, None, has_written=False)
