@@ -90,6 +90,14 @@ CATALOGUE: Mapping[str, Entry] = {
             "objects that nobody looks at.",
         ),
         Entry(
+            "UP105",
+            Severity.WARNING,
+            "Joined collections that multiply",
+            "One SELECT loads two collections of the same objects by joins. Its rows are a product: each "
+            "row of the one with each row of the other, so that ten books and ten prizes are a hundred "
+            "rows for each author.",
+        ),
+        Entry(
             "UP106",
             Severity.INFO,
             "Wide columns never read",
