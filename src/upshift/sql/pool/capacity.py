@@ -157,8 +157,9 @@ class Capacity:
     def forget(self) -> None:
         """In a forked child: the parked connections are the parent's, and so is who may hold the lock."""
         self._lock = Lock()
+        self.pool._overflow_lock = Lock()
+        _set_size(self.pool, self.pool.size() - len(self._parked))
         self._parked.clear()
-        self._debt = 0
 
     def _surplus(self, pool: QueuePool) -> list[ConnectionPoolEntry]:
         surplus: list[ConnectionPoolEntry] = []
@@ -266,6 +267,17 @@ MAX_COUNTED = 100_000
 
 UNLIMITED = 15
 """Where a pool without a limit starts: what SQLAlchemy's pools allow by default."""
+
+
+def is_taken(pool: Pool) -> bool:
+    """Whether somebody changes the limit of a pool already; two would undo what each other does."""
+    method = vars(pool).get("recreate")
+    while method is not None:
+        owner = getattr(method, "owner", None)
+        if isinstance(owner, Capacity) and not owner.is_closed:
+            return True
+        method = getattr(method, "__wrapped__", None)
+    return False
 
 
 def _set_size(pool: QueuePool, size: int) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy.pool import QueuePool
 
 from upshift.record.pool_care import PoolTally
+from upshift.sql.pool.capacity import is_taken
 from upshift.sql.pool.freshness import Freshness, FreshnessCounts
 from upshift.sql.pool.opening import warm
 from upshift.sql.pool.pools import pool_names
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from upshift.settings import PoolSettings
+
+logger = logging.getLogger("upshift.sql")
 
 
 class PoolCare:
@@ -113,7 +117,9 @@ class PoolCare:
     def _sized(self, population: Callable[[str], int]) -> Iterator[tuple[str, AutomaticSizing]]:
         least, most = self._settings.pool_min_size, self._settings.pool_max_size
         for name, engine in self._engines.items():
-            if isinstance(engine.pool, QueuePool):
+            if is_taken(engine.pool):
+                logger.warning("the pool %s is sized by another Upshift; this one leaves it alone", name)
+            elif isinstance(engine.pool, QueuePool):
                 yield name, AutomaticSizing(engine, partial(population, name), least=least, most=most)
 
     def _jobs(self) -> Iterator[Job]:

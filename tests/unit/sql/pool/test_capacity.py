@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from contextlib import ExitStack
@@ -299,6 +300,24 @@ def test_many_threads_never_have_more_than_the_limit_once_it_has_settled():
     assert engine.pool.checkedout() == capacity.parked
     capacity.close()
     engine.dispose()
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_keeps_the_limit_and_nothing_that_is_parked(engine):
+    capacity = Capacity(engine.pool)
+    with ExitStack() as stack:
+        take_all(engine, stack)
+    capacity.set_limit(2)
+    child = os.fork()
+    if child == 0:
+        capacity.forget()
+        engine.dispose(close=False)
+        with ExitStack() as stack:
+            taken = take_all(engine, stack)
+        os._exit(0 if (taken, capacity.limit, capacity.parked) == (2, 2, 0) else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert capacity.parked == 3
 
 
 async def test_an_asynchronous_pool_is_limited_and_restored(tmp_path):

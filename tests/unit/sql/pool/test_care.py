@@ -71,6 +71,18 @@ def test_two_instances_size_two_pools_of_one_database(tmp_path):
         engine.dispose()
 
 
+def test_a_pool_that_is_sized_already_is_left_alone(engine, caplog):
+    first = care_for(engine, pool_sizing="auto")
+    second = care_for(engine, pool_sizing="auto")
+    assert [next(care.tallies()).limit for care in (first, second)] == [13, None]
+    assert "sized by another Upshift" in caplog.text
+    first.close()
+    third = care_for(engine, pool_sizing="auto")
+    assert next(third.tallies()).limit == 13
+    third.close()
+    second.close()
+
+
 def test_the_least_must_not_be_above_the_most():
     with pytest.raises(SettingsError, match="pool_min_size is 9"):
         PoolSettings(pool_min_size=9, pool_max_size=5)
