@@ -57,6 +57,7 @@ class Table:
         common: for a column, how often its most common values come, as fractions of the rows by the value's
             text; where the database knows.
         nulls: the fraction of NULLs in a column, likewise.
+        widths: the bytes of a column's value, on average, likewise.
         has_trigrams: whether the operator class `gin_trgm_ops` of pg_trgm can be used.
     """
 
@@ -74,6 +75,7 @@ class Table:
     types: Mapping[str, str] = field(default_factory=dict)
     common: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     nulls: Mapping[str, float] = field(default_factory=dict)
+    widths: Mapping[str, int] = field(default_factory=dict)
     has_trigrams: bool = False
 
     def has_index(self, index: Index) -> bool:
@@ -130,7 +132,7 @@ _NAMES = sa.text("""
 
 # The values are of the column's type, which only its text form tells without knowing the type.
 _STATISTICS = sa.text("""
-    SELECT attname, n_distinct, null_frac,
+    SELECT attname, n_distinct, null_frac, avg_width,
            most_common_vals::text::text[] AS common, most_common_freqs AS fractions
     FROM pg_stats
     WHERE schemaname = :schema AND tablename = :table AND NOT inherited
@@ -177,6 +179,7 @@ def read_postgres_table(connection: sa.Connection, name: TableName) -> Table | N
             if row.common and row.fractions
         },
         nulls={row.attname: row.null_frac for row in statistics},
+        widths={row.attname: row.avg_width for row in statistics},
         has_trigrams=found.has_trigrams,
     )
 

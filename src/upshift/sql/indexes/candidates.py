@@ -19,7 +19,7 @@ from upshift.sql.indexes.access import accesses
 from upshift.sql.indexes.index import MAX_COLUMNS, MAX_INCLUDED, Index, IndexColumn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from upshift.sql.catalog import Table, TableName
     from upshift.sql.indexes.access import Access, Constant
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 MAX_CANDIDATES = 48
 """Candidates of one statement."""
+
+MAX_WIDTH = 64
+"""Bytes that the included columns of one entry may have together: more would make a second table of it."""
 
 _FEW = 0.4  # of the rows: an index of these alone is much smaller than one of all
 _KINDS = 50  # distinct values of a column that tells kinds of rows, and so is compared with constants
@@ -82,7 +85,7 @@ def _candidates(statement: Statement, access: Access) -> Iterator[Index]:
             carried = {key.name for key in columns if not key.function}
             include = tuple(name for name in access.needed if name not in carried)
             is_whole = len(columns) == max(map(len, combinations))
-            if is_whole and 0 < len(include) <= MAX_INCLUDED:
+            if is_whole and include and is_narrow(include, access.table):
                 yield replace(index(columns), include=include)
 
 
@@ -162,6 +165,11 @@ def _partial(access: Access, condition: Condition) -> Iterator[Columns]:
         yield from (columns for columns in combinations if len(columns) == width)
     elif condition.test == "=":
         yield (IndexColumn(condition.column),)
+
+
+def is_narrow(include: Sequence[str], table: Table) -> bool:
+    """Whether columns are few and short enough to be carried by an index."""
+    return len(include) <= MAX_INCLUDED and sum(table.widths.get(name, 0) for name in include) <= MAX_WIDTH
 
 
 def merged(candidates: Iterable[Index]) -> list[Index]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from upshift.sql.indexes.advice import Skipped
-from upshift.sql.indexes.candidates import merged, propose
+from upshift.sql.indexes.candidates import is_narrow, merged, propose
 from upshift.sql.indexes.constants import SEEN_OFTEN, constants_of
 from upshift.sql.indexes.index import replaces
 from upshift.sql.indexes.writes import Write, read_write
@@ -205,7 +205,9 @@ class Cases:
 
     def _merge(self) -> None:
         """Let statements share what they would have included each for itself."""
-        wide = merged(dict.fromkeys(index for case in self.cases for index in case.candidates))
+        apart = dict.fromkeys(index for case in self.cases for index in case.candidates)
+        tables = ((index, self.table_of(index)) for index in merged(apart))
+        wide = [index for index, table in tables if table and is_narrow(index.include, table)]
         for case in self.cases:
             case.candidates += [
                 each for each in wide if any(replaces(each, index) for index in case.candidates)

@@ -112,11 +112,14 @@ class Proof:
                 for case in users:
                     poor[case] = _least(poor[case], self._once(case, spent))
         both = [
-            (case.work.calls * first, case.work.calls * second)
+            (case.work.calls, first, second)
             for case in users
             if (first := rich[case]) is not None and (second := poor[case]) is not None
         ]
-        if not both or sum(second for _, second in both) > _LEAN * sum(first for first, _ in both):
+        with_them = sum(calls * first for calls, first, _ in both)
+        without_them = sum(calls * second for calls, _, second in both)
+        is_felt = any(second - first > self._trial.least_measure for _, first, second in both)
+        if not both or (is_felt and without_them > _LEAN * with_them):
             return index
         standing.enter_context(self._trial.without(index))
         standing.enter_context(self._trial.built(lean))
