@@ -14,7 +14,7 @@ SQLALCHEMY_TESTS := $(addprefix tests/contract/test_,sqlalchemy_contract.py pool
 	$(addprefix tests/integration/sql/replicas/test_,routing.py calls.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos-sql lint bench contract prometheus pgbouncer clean
+.PHONY: help demo test chaos-sql lint bench contract prometheus pgbouncer mariadb clean
 
 help:  ## Show the targets
 	@sed -nE 's/^([a-z-]+):.*##  *(.*)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ help:  ## Show the targets
 demo: $(VENV)/.demo  ## Find, fix and prove on ShopEase
 	$(BIN)/upshift demo $(ARGS)
 
-test: lint contract prometheus pgbouncer  ## Run the linters and all tests
+test: lint contract prometheus pgbouncer mariadb  ## Run the linters and all tests
 	$(BIN)/python -m pytest -q --doctest-modules src
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
@@ -40,6 +40,12 @@ prometheus:  ## Install Prometheus for its tests, where that is possible
 		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && \
 		apt-get install -qy --no-install-recommends prometheus; } || \
 		echo "Prometheus is not installed, so its tests are skipped (Debian's package prometheus has it)"
+
+mariadb:  ## Install MariaDB for its tests, where that is possible
+	@command -v mariadbd >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && \
+		apt-get install -qy --no-install-recommends mariadb-server; } || \
+		echo "MariaDB is not installed, so its tests are skipped (Debian's package mariadb-server has it)"
 
 pgbouncer:  ## Install PgBouncer for its tests, where that is possible
 	@{ command -v pgbouncer || [ -x /usr/sbin/pgbouncer ]; } >/dev/null || { \

@@ -266,6 +266,8 @@ SURFACE = {
         "SpanExport",
     },
     "upshift.testing": {
+        "MariadbServer",
+        "mariadb",
         "PostgresServer",
         "ValkeyServer",
         "database_url",
@@ -275,6 +277,8 @@ SURFACE = {
         "valkey",
     },
     "upshift.testing.servers": {
+        "MariadbServer",
+        "mariadb",
         "PostgresServer",
         "ValkeyServer",
         "database_url",

@@ -7,9 +7,11 @@ In flows nothing but a wish (`postgres()`, `valkey()`); out flow the URLs of ser
 from __future__ import annotations
 
 from upshift.testing.servers import (
+    MariadbServer,
     PostgresServer,
     ValkeyServer,
     database_url,
+    mariadb,
     postgres,
     postgres_replica,
     redis_url,
@@ -17,9 +19,11 @@ from upshift.testing.servers import (
 )
 
 __all__ = [
+    "MariadbServer",
     "PostgresServer",
     "ValkeyServer",
     "database_url",
+    "mariadb",
     "postgres",
     "postgres_replica",
     "redis_url",

@@ -39,7 +39,7 @@ _WORST = Style(color="red", bold=True)
 _MARK = "> "
 _ARROW = "-> "
 _LEAST = 20
-_KINDS = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
+_KINDS = {"postgresql": "PostgreSQL", "sqlite": "SQLite", "mariadb": "MariaDB", "mysql": "MySQL"}
 _LARGE = 1e6
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
+from upshift.errors import MissingExtraError
 from upshift.sql.engines import engine_for
 from upshift.sql.plans.explain import ExplainRefusedError
 
@@ -32,15 +33,24 @@ def aside_engine(engine: sa.Engine) -> sa.Engine:
 
     Raises:
         ExplainRefusedError: no second connection sees that database.
-        MissingExtraError: psycopg is not installed, which an asynchronous PostgreSQL engine needs here.
-        IndexAdviceError: an asynchronous engine for a database that is neither PostgreSQL nor SQLite.
+        MissingExtraError: psycopg or pymysql is not installed, which an asynchronous engine needs here.
+        IndexAdviceError: an asynchronous engine for a database of another kind.
     """
     if engine.dialect.name == "sqlite" and engine.url.database in _IN_MEMORY:
         raise ExplainRefusedError("only its own connection sees an SQLite database in memory: use a file")
     if engine.dialect.is_async:
+        if engine.dialect.name in {"mysql", "mariadb"}:
+            return _mysql_engine(engine.url)
         return engine_for(engine.url)
     pool = NullPool(engine.pool._creator, _dispatch=engine.pool.dispatch)
     return sa.create_engine(engine.url, pool=pool)
+
+
+def _mysql_engine(url: sa.URL) -> sa.Engine:
+    try:
+        return sa.create_engine(url.set(drivername="mysql+pymysql"), poolclass=NullPool)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("a synchronous connection to MariaDB or MySQL", "mysql") from error
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from upshift.errors import MissingExtraError
 from upshift.sql.placeholders import Sample, number
 from upshift.sql.plans.casts import Cast, find_casts
 from upshift.sql.plans.explain import ExplainRefusedError, ask_postgres, refusal
+from upshift.sql.plans.mariadb import plan_mariadb
 from upshift.sql.plans.misestimates import Misestimate, find_misestimates
 from upshift.sql.plans.postgres import read_postgres
 from upshift.sql.plans.safety import why_not_executed
@@ -122,8 +123,11 @@ def explain_statement(  # noqa: PLR0913 - settings with defaults, named by their
                     return _explain(connection, numbered, analyze=analyze, with_generic=with_generic)
                 finally:
                     transaction.rollback()
+        case "mysql" | "mariadb":
+            note = "only PostgreSQL's plans are measured" if analyze else ""
+            return Explanation(tree=plan_mariadb(connection, sample, seconds=seconds), note=note)
         case name:
-            raise ExplainRefusedError(f"plans are read on PostgreSQL and SQLite, not {name}")
+            raise ExplainRefusedError(f"plans are read on PostgreSQL, SQLite, MariaDB and MySQL, not {name}")
 
 
 def _limit(connection: sa.Connection, seconds: float) -> None:

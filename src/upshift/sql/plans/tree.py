@@ -14,7 +14,7 @@ from typing import Literal
 MAX_NODES = 400
 """Nodes of a plan that are kept, from the top; a table with thousands of partitions has more."""
 
-DatabaseName = Literal["postgresql", "sqlite"]
+DatabaseName = Literal["postgresql", "sqlite", "mariadb", "mysql"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,10 +126,10 @@ class PlanTree:
     def worst(self) -> int | None:
         """The position of the node that costs most by itself; None where no node stands out.
 
-        Time decides where it was measured, else cost. SQLite tells neither; there it is the first scan of a
-        whole table, or else the first sort.
+        Time decides where it was measured, else cost. SQLite and older MariaDB tell neither; there it is the
+        first scan of a whole table, or else the first sort.
         """
-        if self.database == "sqlite":
+        if self.cost is None and not self.is_executed:
             for wanted in (_scans_a_table, _sorts):
                 found = next((place for place, node in enumerate(self.nodes) if wanted(node)), None)
                 if found is not None:
@@ -148,8 +148,8 @@ class PlanTree:
 
 
 def _scans_a_table(node: PlanNode) -> bool:
-    return node.kind == "SCAN" and bool(node.relation) and not node.index
+    return node.kind in {"SCAN", "ALL"} and bool(node.relation) and not node.index
 
 
 def _sorts(node: PlanNode) -> bool:
-    return node.kind.startswith("USE TEMP B-TREE")
+    return node.kind == "filesort" or node.kind.startswith("USE TEMP B-TREE")

@@ -20,14 +20,17 @@ it, a random password.
 from __future__ import annotations
 
 from upshift.testing.servers.environment import database_url, redis_url
+from upshift.testing.servers.mariadb_server import MariadbServer, mariadb
 from upshift.testing.servers.postgres_replica import postgres_replica
 from upshift.testing.servers.postgres_server import PostgresServer, postgres
 from upshift.testing.servers.valkey_server import ValkeyServer, valkey
 
 __all__ = [
+    "MariadbServer",
     "PostgresServer",
     "ValkeyServer",
     "database_url",
+    "mariadb",
     "postgres",
     "postgres_replica",
     "redis_url",
