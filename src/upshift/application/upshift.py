@@ -231,9 +231,7 @@ class Upshift:
             PoolMetrics(self.metrics, self._hooks.pool_care.tallies, self._hooks.pools.leaks)
             count_faults(self.metrics, self._faults(replicas))
             count_dropped(self.metrics, self._dropped())
-        self._cache = cache
-        if cache is not None:
-            _watch(cache, sync_engines, replicas)
+        self._cache = _watching(cache, sync_engines, replicas)
         self._attachment = Attachment(app, self._around, self._begin)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -574,10 +572,13 @@ class Upshift:
         return sum(recorder.active for recorder in self._recorders)
 
 
-def _watch(cache: Cache, engines: Iterable[Engine], replicas: Replicas | None) -> None:
+def _watching(cache: Cache | None, engines: Iterable[Engine], replicas: Replicas | None) -> Cache | None:
+    """Return the cache, which watches the engines from now on."""
     lagging = replicas.engines[1:] if replicas else ()
-    cache.watch(each for each in engines if each not in lagging)
-    cache.watch(lagging, may_lag=True)
+    if cache is not None:
+        cache.watch(each for each in engines if each not in lagging)
+        cache.watch(lagging, may_lag=True)
+    return cache
 
 
 def _warn_of_misspelt_variables() -> None:
