@@ -280,6 +280,7 @@ class Upshift:
             records=self._keeper.records(),
             statements=self._statements.rows(),
             plans=self._kept_plans(),
+            tables=self._plans.tables() if self._plans else (),
             leaks=self._hooks.pools.leaks(),
             settings=self.settings,
             shapes=self._shapes,

@@ -130,11 +130,12 @@ _KINDS: Mapping[str, Kind] = {"r": "table", "m": "materialised view", "p": "part
 _MAINTAIN_SINCE = (17,)
 
 
-def read_tables(connection: sa.Connection) -> tuple[TableHealth, ...]:
+def read_tables(connection: sa.Connection, *, measure: bool = True) -> tuple[TableHealth, ...]:
     """Return how the tables of a PostgreSQL database are kept, the largest first, `MAX_TABLES` at most.
 
     Args:
         connection: in a transaction.
+        measure: measure the tables that seem bloated, where that can be done, instead of only estimating.
 
     Raises:
         sqlalchemy.exc.DBAPIError: the connection broke, or a timeout was hit.
@@ -146,7 +147,7 @@ def read_tables(connection: sa.Connection) -> tuple[TableHealth, ...]:
     bloats = {row.oid: row.bloat for row in connection.execute(TABLE_BLOAT, {"tables": oids})}
     indexes = _indexes(connection, oids)
     suspects = sorted((oid for oid in bloats if bloats[oid]), key=bloats.__getitem__, reverse=True)
-    measured = measured_bloat(connection, suspects[:MAX_MEASURED])
+    measured = measured_bloat(connection, suspects[:MAX_MEASURED]) if measure else {}
     return tuple(_table(row, bloats, measured, indexes.get(row.oid, ())) for row in rows)
 
 

@@ -9,6 +9,9 @@ The thread has one connection at a time, out of nobody's pool, to a server that 
 seconds; and when the server does not, the socket is shut. Whatever comes while it is busy waits in a short
 queue or is dropped and counted. It ends when it has had nothing to do for a while.
 
+As the thread is there, it also looks how the tables are kept, now and then: only catalogs and statistics are
+read for that.
+
 A plan that became worse is only known as such if the one before was seen. So when there is nothing slow, an
 ordinary execution is explained now and then: whichever comes next, so the frequent ones more often.
 """
@@ -19,6 +22,7 @@ import logging
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from queue import Empty, Full, Queue
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
@@ -27,6 +31,7 @@ import sqlalchemy as sa
 
 from upshift.errors import MissingExtraError, UpshiftError
 from upshift.record.fork import after_fork
+from upshift.sql.maintenance.tables import MAX_TABLES, TableHealth, read_tables
 from upshift.sql.placeholders import Sample
 from upshift.sql.plans.aside import aside_engine, deadline
 from upshift.sql.plans.explain import ExplainRefusedError
@@ -69,6 +74,7 @@ class Pace:
         again: before the same slow statement is explained again.
         confirming: likewise, after its plan has changed.
         ordinary: before an ordinary execution of the same statement is explained again.
+        tables: before the tables of a database are looked at again.
     """
 
     between: float = 10.0
@@ -76,6 +82,7 @@ class Pace:
     again: float = 300.0
     confirming: float = 30.0
     ordinary: float = 1_800.0
+    tables: float = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +140,7 @@ class PlanCapture:
         self._noted: dict[Statement, tuple[Parameters, sa.Dialect]] = {}
         self._asked_at: dict[str, float] = {}
         self._history = PlanHistory()
+        self._tables: dict[sa.Dialect, tuple[float, tuple[TableHealth, ...]]] = {}
         self._is_closed = False
         after_fork(self._forget)
         self._forget()
@@ -166,6 +174,11 @@ class PlanCapture:
     def statements(self) -> tuple[StatementPlans, ...]:
         """Return the plans that are known, of the statement explained longest ago first."""
         return self._history.statements()
+
+    def tables(self) -> tuple[TableHealth, ...]:
+        """Return how the tables of the databases were kept when last looked at, `MAX_TABLES` at most."""
+        seen = tuple(self._tables.values())
+        return tuple(table for _, tables in seen for table in tables)[:MAX_TABLES]
 
     def close(self) -> None:
         """Explain nothing further, and let the thread end. Calling it twice does nothing more."""
@@ -261,13 +274,26 @@ class PlanCapture:
         if engine is None:
             return None
         with deadline(engine, DEADLINE_SECONDS), engine.connect() as connection:
-            return explain_statement(
+            explanation = explain_statement(
                 connection,
                 sample,
                 paramstyle=dialect.paramstyle,
                 analyze=self._analyze,
                 with_generic=True,
             )
+            if dialect.name == "postgresql":
+                self._look_at_tables(connection, dialect)
+            return explanation
+
+    def _look_at_tables(self, connection: sa.Connection, dialect: sa.Dialect) -> None:
+        now = self._clock()
+        looked_at, known = self._tables.get(dialect, (-inf, ()))
+        if now < looked_at + self._pace.tables:
+            return
+        self._tables[dialect] = (now, known)
+        with suppress(sa.exc.DBAPIError), connection.begin():  # the plan is had all the same
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {STATEMENT_SECONDS * 1e3:.0f}")
+            self._tables[dialect] = (now, read_tables(connection, measure=False))
 
     def _aside(self, dialect: sa.Dialect) -> sa.Engine | None:
         if dialect not in self._asides:

@@ -73,6 +73,21 @@ def test_a_slow_statement_is_explained_for_its_parameters_and_for_any(planned):
     assert plans.runs[0].seconds[0] > 0
 
 
+def test_how_tables_are_kept_is_looked_at_now_and_then(planned):
+    now = [0.0]
+    with watching(planned, clock=lambda: now[0]) as watched:
+        watched.request("SELECT 1 FROM event")
+        until(watched.plans.statements)
+        assert {"event", "pair"} <= {table.name for table in watched.plans.tables()}
+        for later, is_new in ((10.0, False), (900.0, True)):
+            now[0] += later
+            count = watched.plans.statements()[0].runs[0].count
+            watched.request("SELECT 1 FROM event")
+            until(lambda count=count: watched.plans.statements()[0].runs[0].count > count)
+            (looked_at,) = (at for at, _ in watched.plans._tables.values())
+            assert (looked_at == now[0]) is is_new
+
+
 def test_nothing_of_the_parameters_is_kept(planned):
     with watching(planned) as watched:
         watched.request("SELECT * FROM event WHERE kind = %(kind)s", {"kind": "s3cret"})
