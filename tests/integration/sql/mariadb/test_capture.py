@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import httpx
 import pytest
 import sqlalchemy as sa
@@ -146,6 +149,30 @@ async def test_an_n_plus_1_is_found(new_shop):
 
     found = {finding.code for finding in shop.up.findings()}
     assert "UP101" in found
+
+
+async def test_slow_statements_are_explained_beside_the_application(new_shop):
+    shop = new_shop(slow_statement_seconds=0.0)
+    await shop.ask("GET", "/names")
+    deadline = time.monotonic() + 20
+    while not (plans := shop.up.observation().plans):
+        assert time.monotonic() < deadline, "no plan came"
+        await asyncio.sleep(0.02)
+
+    explained = {node.relation for plan in plans for node in plan.runs[-1].tree.nodes}
+    assert explained & {"sale", "customer"}
+
+
+async def test_nothing_of_upshifts_fails_there(new_shop):
+    shop = new_shop(slow_statement_seconds=0.0, sql_comments=True, batching=True)
+    for method, path in (("GET", "/names"), ("GET", "/fail"), ("POST", "/write")):
+        await shop.ask(method, path)
+    shop.up.findings()
+    body = expose(shop.up.metrics).body.decode()
+
+    faults = [line for line in body.splitlines() if line.startswith("upshift_faults_total{")]
+    assert faults
+    assert [line for line in faults if not line.endswith(" 0.0")] == []
 
 
 async def test_closing_leaves_the_driver_as_it_was(new_shop):
