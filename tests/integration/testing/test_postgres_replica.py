@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import psycopg
@@ -37,6 +39,23 @@ def test_nothing_is_left_of_a_killed_replica(traces_of):
         traces.server.kill()
         traces.server.wait(10)
     traces.assert_gone()
+
+
+HOLD = """
+import time
+from upshift.testing.servers import postgres, postgres_replica
+with postgres() as primary, postgres_replica(primary) as replica:
+    print(primary.pid, replica.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_both_are_gone_when_their_caller_is_killed(traces_of):
+    with subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True) as caller:
+        traces = [traces_of(int(pid)) for pid in caller.stdout.readline().split()]
+        caller.kill()
+    for each in traces:
+        each.assert_gone()
 
 
 def test_a_primary_on_tcp_is_refused():
