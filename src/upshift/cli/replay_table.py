@@ -40,7 +40,8 @@ def _lines(replayed: ReplayDocument, earlier: ReplayDocument | None, notes: Iter
     yield _figures("count", "samples", "before" if earlier else "recorded", "now", "times", "rows"), BOLD
     for each in replayed.statements:
         known = before.get(each.digest)
-        yield _row(each, (known and known.seconds) if earlier else each.recorded_seconds), None
+        compared = (known.seconds if known else None) if earlier else each.recorded_seconds
+        yield _row(each, compared), None
         yield f"  {one_line(each.text, MAX_STATEMENT)}", None
         yield from ((f"  {told}", DIM) for told in _remarks(each, known))
     done = sum(each.seconds is not None for each in replayed.statements)

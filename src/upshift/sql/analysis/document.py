@@ -85,10 +85,7 @@ class Point(NamedTuple):
 
     window: Annotated[int, msgspec.Meta(ge=0, lt=MAX_WINDOWS)]
     executions: int
-    seconds: float
     logs: float
-    rows: int
-    errors: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,9 +209,9 @@ def windows_of(document: Document) -> tuple[Window, ...]:
         window.records = records
         windows.append(window)
     for row in document.statements:
-        for number, executions, seconds, logs, fetched, errors in row.windows:
+        for number, executions, logs in row.windows:
             if number < len(windows):
-                windows[number].usage[row.digest] = Usage(executions, seconds, logs, fetched, errors)
+                windows[number].usage[row.digest] = Usage(executions, logs)
     return tuple(windows)
 
 
@@ -247,7 +244,7 @@ def _row(statistics: StatementStatistics, seconds: float, windows: tuple[Window,
         routes=dict(sorted(statistics.routes.items(), key=lambda item: -item[1])),
         sites=tuple(_site(site, count, root) for site, count in sites),
         windows=tuple(
-            Point(number, usage.count, usage.seconds, usage.logs, usage.rows, usage.errors)
+            Point(number, usage.count, usage.logs)
             for number, window in enumerate(windows)
             if (usage := window.usage.get(statistics.digest.id))
         ),

@@ -9,7 +9,7 @@ from upshift.record import Histogram
 from upshift.record.fork import after_fork
 from upshift.record.ongoing import Ongoing
 from upshift.sql.analysis.digest import Digests
-from upshift.sql.analysis.windows import LONGEST_SECONDS, Windows
+from upshift.sql.analysis.windows import LONGEST_SECONDS, Usage, Windows
 
 if TYPE_CHECKING:
     from upshift.record import CallSite, Record, Statement
@@ -42,6 +42,8 @@ class StatementStatistics:
     """
 
     __slots__ = (
+        "_usage",
+        "_window",
         "digest",
         "errors",
         "failed",
@@ -65,28 +67,41 @@ class StatementStatistics:
         self.routes: dict[str, int] = {}
         self.sql = sql
         self.parameters: Any = None
+        self._window: Window | None = None
+        self._usage = Usage()
 
     @property
     def site(self) -> CallSite | None:
         """The call site of most executions."""
         return max(tuple(self.sites), key=self.sites.__getitem__, default=None)
 
-    def add(self, statement: Statement, route: str, slow_seconds: float = math.inf) -> None:
-        """Count one execution."""
-        seconds = statement.seconds
-        if seconds >= self.seconds.max or self.seconds.count == 0:
+    # In one piece, as it is done for every statement.
+    def add(self, statement: Statement, route: str, slow_seconds: float, window: Window) -> None:
+        """Count one execution, which belongs to a window of time."""
+        seconds = statement.execute_seconds + statement.fetch_seconds
+        times = self.seconds
+        if seconds >= times.max or times.count == 0:
             self.sql = statement.sql
             self.parameters = statement.parameters
-        self.seconds.add(seconds)
+        times.add(seconds)
         self.rows += statement.rows or 0
         if seconds >= slow_seconds:
             self.slow += 1
         if statement.error is not None:
             self.failed += 1
             _count(self.errors, statement.error)
-        if statement.site is not None:
-            _count(self.sites, statement.site)
-        _count(self.routes, route)
+        site = statement.site
+        if site in self.sites:
+            self.sites[site] += 1
+        elif site is not None:
+            _count(self.sites, site)
+        if route in self.routes:
+            self.routes[route] += 1
+        else:
+            _count(self.routes, route)
+        if window is not self._window:
+            self._window, self._usage = window, window.of(self.digest.id)
+        self._usage.add(seconds)
 
 
 class StatementTable:
@@ -143,8 +158,7 @@ class StatementTable:
                 self.untold += 1
                 return
             row = self._rows[digest.id] = StatementStatistics(digest, statement.sql)
-        row.add(statement, route, self._slow_seconds)
-        window.of(digest.id).add(statement)
+        row.add(statement, route, self._slow_seconds, window)
 
 
 def _count(counts: dict[_Key, int], key: _Key) -> None:

@@ -82,7 +82,7 @@ def compare(before: Sequence[Window], after: Sequence[Window]) -> tuple[Trend, .
         >>> def window(seconds):
         ...     made = Window()
         ...     made.records = 10
-        ...     made.usage["d1"] = Usage(10, 10 * seconds, 10 * math.log(seconds))
+        ...     made.usage["d1"] = Usage(10, 10 * math.log(seconds))
         ...     return made
         >>> (trend,) = compare([window(0.010 + i / 1e5) for i in range(6)],
         ...                    [window(0.020 + i / 1e5) for i in range(6)])

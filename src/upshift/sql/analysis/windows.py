@@ -12,10 +12,6 @@ setting moves.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from upshift.record import Statement
 
 MAX_WINDOWS = 24
 """Windows kept."""
@@ -23,9 +19,8 @@ MAX_WINDOWS = 24
 LONGEST_SECONDS = 256.0
 """The length that windows of a running application grow to; so `MAX_WINDOWS` of them tell of 1.7 hours."""
 
-SHORTEST_SECONDS = 1.0
-
 _LEAST = 1e-6  # a driver that took no time has no logarithm
+_LOG_LEAST = math.log(_LEAST)
 
 
 class Usage:
@@ -33,41 +28,25 @@ class Usage:
 
     Attributes:
         count: executions.
-        seconds: their time, together.
         logs: the sum of the natural logarithms of their times in seconds, which one long execution cannot
             sway as it can the mean.
-        rows: rows fetched or changed.
-        errors: executions that failed.
     """
 
-    __slots__ = ("count", "errors", "logs", "rows", "seconds")
+    __slots__ = ("count", "logs")
 
-    def __init__(
-        self, count: int = 0, seconds: float = 0.0, logs: float = 0.0, rows: int = 0, errors: int = 0
-    ) -> None:
+    def __init__(self, count: int = 0, logs: float = 0.0) -> None:
         self.count = count
-        self.seconds = seconds
         self.logs = logs
-        self.rows = rows
-        self.errors = errors
 
-    def add(self, statement: Statement) -> None:
+    def add(self, seconds: float) -> None:
         """Count one execution."""
-        seconds = statement.execute_seconds + statement.fetch_seconds
         self.count += 1
-        self.seconds += seconds
-        self.logs += math.log(max(_LEAST, seconds))
-        self.rows += statement.rows or 0
-        if statement.error is not None:
-            self.errors += 1
+        self.logs += math.log(seconds) if seconds > _LEAST else _LOG_LEAST
 
     def merge(self, other: Usage) -> None:
         """Add what another came to."""
         self.count += other.count
-        self.seconds += other.seconds
         self.logs += other.logs
-        self.rows += other.rows
-        self.errors += other.errors
 
 
 class Window:
@@ -105,9 +84,6 @@ class Windows:
         longest: the seconds that windows may grow to; without end for a recording, all of which is to be
             told.
 
-    Attributes:
-        seconds: the length of a window now.
-
     Example:
         >>> windows = Windows()
         >>> for second in range(40):
@@ -117,13 +93,18 @@ class Windows:
     """
 
     def __init__(self, longest: float = LONGEST_SECONDS) -> None:
-        self.seconds = SHORTEST_SECONDS
+        self._doublings = 0  # a window begins as a second
         self._longest = longest
         self._by_number: dict[int, Window] = {}
 
+    @property
+    def seconds(self) -> float:
+        """The length of a window now."""
+        return 2.0**self._doublings
+
     def at(self, started: float) -> Window:
         """Return the window of a record; of one that is older than all of them, one that nobody reads."""
-        window = self._by_number.get(math.floor(started / self.seconds))
+        window = self._by_number.get(math.floor(started) >> self._doublings)
         return self._open(started) if window is None else window
 
     def all(self) -> tuple[Window, ...]:
@@ -135,7 +116,7 @@ class Windows:
 
     def _open(self, started: float) -> Window:
         while True:
-            number = math.floor(started / self.seconds)
+            number = math.floor(started) >> self._doublings
             newest = max(self._by_number, default=number)
             first, last = min(self._by_number, default=number), max(newest, number)
             if last - min(first, number) < MAX_WINDOWS:
@@ -158,5 +139,5 @@ class Windows:
         merged: dict[int, Window] = {}
         for number, window in self._by_number.items():
             merged.setdefault(number // 2, Window()).merge(window)
-        self.seconds *= 2
+        self._doublings += 1
         self._by_number = merged

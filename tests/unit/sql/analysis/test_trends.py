@@ -18,7 +18,7 @@ def window(executions, records=20):
     made = Window()
     made.records = records
     for digest, times in executions.items():
-        made.usage[digest] = Usage(len(times), sum(times), sum(map(math.log, times)))
+        made.usage[digest] = Usage(len(times), sum(map(math.log, times)))
     return made
 
 
@@ -59,7 +59,7 @@ def test_a_statement_that_was_never_there_before_is_new_and_the_other_way_round_
 
 def test_what_came_in_one_window_only_is_no_news():
     after = period(0.01)
-    after[3].usage["once"] = Usage(1_000, 1.0, -5_000.0)
+    after[3].usage["once"] = Usage(1_000, -5_000.0)
     assert kinds(period(0.01), after) == []
 
 
@@ -100,8 +100,8 @@ def test_an_empty_period_tells_nothing():
 def test_the_largest_change_comes_first():
     before, after = period(0.01), period(0.02)
     for one, other in zip(before, after, strict=True):
-        one.usage["e"] = Usage(20, 0.2, 20 * math.log(0.01))
-        other.usage["e"] = Usage(20, 1.0, 20 * math.log(0.05))
+        one.usage["e"] = Usage(20, 20 * math.log(0.01))
+        other.usage["e"] = Usage(20, 20 * math.log(0.05))
     assert [trend.digest for trend in compare(before, after)] == ["e", "d"]
 
 

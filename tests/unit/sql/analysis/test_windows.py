@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upshift.record import Statement
 from upshift.sql.analysis.windows import LONGEST_SECONDS, MAX_WINDOWS, Usage, Windows
 
 TIMES = st.floats(-1e6, 1e6)
-
-
-def statement(seconds=0.01, rows=None, error=None):
-    made = Statement("SELECT 1", 0.0)
-    made.execute_seconds, made.rows, made.error = seconds, rows, error
-    return made
 
 
 def note(windows, started, count=1):
     window = windows.at(started)
     window.records += 1
     for _ in range(count):
-        window.of("d").add(statement())
+        window.of("d").add(0.01)
 
 
 @given(st.lists(TIMES, max_size=200))
@@ -96,14 +92,15 @@ def test_a_window_without_records_is_there_between_others():
     assert [window.records for window in windows.all()] == [1, 0, 0, 1]
 
 
-def test_usage_tells_times_rows_and_errors():
+def test_usage_is_told_by_its_geometric_mean():
     usage = Usage()
-    usage.add(statement(0.5, rows=3))
-    usage.add(statement(0.5, error="Timeout"))
-    assert (usage.count, usage.seconds, usage.rows, usage.errors) == (2, 1.0, 3, 1)
+    for seconds in (0.001, 0.1):
+        usage.add(seconds)
+    assert (usage.count, math.exp(usage.logs / usage.count)) == (2, pytest.approx(0.01))
 
 
-def test_an_execution_that_took_no_time_has_a_logarithm():
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
+def test_an_execution_that_took_no_time_has_a_logarithm(seconds):
     usage = Usage()
-    usage.add(statement(0.0))
-    assert usage.logs < 0
+    usage.add(seconds)
+    assert math.exp(usage.logs) == pytest.approx(1e-6)
