@@ -9,8 +9,9 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 
 # The tests of what leans on SQLAlchemy's private parts.
-SQLALCHEMY_TESTS := $(addprefix tests/contract/test_,sqlalchemy_contract.py pool_contract.py session_contract.py) \
-	$(addprefix tests/unit/sql/,capture fetch_plans loading pool replicas uses test_wrapping.py) \
+SQLALCHEMY_TESTS := $(addprefix tests/contract/test_,sqlalchemy_contract.py pool_contract.py \
+	session_contract.py plans_contract.py) \
+	$(addprefix tests/unit/sql/,capture fetch_plans loading plans pool replicas uses test_wrapping.py) \
 	$(addprefix tests/integration/sql/replicas/test_,routing.py calls.py)
 
 .DEFAULT_GOAL := help
