@@ -22,6 +22,7 @@ from sqlalchemy.orm import (
     Mapper,
     Session,
     immediateload,
+    joinedload,
     mapped_column,
     relationship,
     selectinload,
@@ -227,6 +228,22 @@ class TestCapture:
         assert "pk_1" in get.compiled_parameters[0]
         assert get.invoked_statement._propagate_attrs["plugin_subject"] is inspect(Author)
         assert "pk_1" not in query.compiled_parameters[0]
+
+    def test_a_compiled_query_tells_the_collections_that_it_joins_and_its_columns(self, engine, session):
+        contexts = []
+        event.listen(engine, "after_cursor_execute", lambda *arguments: contexts.append(arguments[4]))
+        session.scalars(select(Author).options(joinedload(Author.posts))).unique().all()
+        session.scalars(select(Author)).all()
+        joined, plain = (context.compiled for context in contexts)
+        assert joined.compile_state.multi_row_eager_loaders is True
+        assert plain.compile_state.multi_row_eager_loaders is False
+        (path,) = (key[1] for key in joined.compile_state.attributes if key[0] == "eager_row_processor")
+        assert path == (inspect(Author), Author.posts.property)
+        keys = [
+            any(getattr(each, "primary_key", False) for each in column.objects)
+            for column in joined._result_columns
+        ]
+        assert keys == [True, True, False]
 
     def test_a_reload_tells_the_object_and_why(self, engine, session):
         options = []

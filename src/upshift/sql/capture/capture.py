@@ -170,12 +170,14 @@ class Capture:
             if plans is not None and statement.execute_seconds >= plans.least_seconds and not is_many:
                 sent_with = arguments[0] if len(arguments) > 1 else None
                 plans.note(statement, sent_with, context.root_connection.dialect)
-            joined = None
             if "_sa_orm_load_options" in context.execution_options:
-                joined = _note_loader(context, statement)
+                _note_loader(context, statement)
             if self._uses is not None:
                 self._uses.note(record, context, statement)
             if statement.error is None:
+                compile_state = getattr(context.compiled, "compile_state", None)
+                joins = getattr(compile_state, "multi_row_eager_loaders", False)
+                joined = joined_collections(context) if joins else None
                 _time_fetches(context, cursor, statement, self, joined)
         except Exception:
             self.faults += 1
@@ -183,20 +185,17 @@ class Capture:
                 logger.exception("upshift could not observe a statement; requests go on without it")
 
 
-def _note_loader(context: Any, statement: Statement) -> JoinedCollections | None:
-    """Note what of the ORM sent the statement: a relationship's loader, or a load of an object by its key.
-
-    Of a query return the collections that it joins side by side.
-    """
+def _note_loader(context: Any, statement: Statement) -> None:
+    """Note what of the ORM sent the statement: a relationship's loader, or a load of an object by its key."""
     options = context.execution_options
     load_options = options["_sa_orm_load_options"]
     if BATCH in options:
         statement.is_eager = True
-        return None
+        return
     state = load_options._refresh_state
     if state is not None:
         statement.object_load = ObjectLoad(state.class_.__name__, _reason(state, load_options))
-        return None
+        return
     compile_options = getattr(context.invoked_statement, "_compile_options", None)
     path = getattr(compile_options, "_current_path", None)
     if path:
@@ -214,9 +213,6 @@ def _note_loader(context: Any, statement: Statement) -> JoinedCollections | None
     elif context.compiled_parameters and _KEY in context.compiled_parameters[0]:
         mapper = context.invoked_statement._propagate_attrs["plugin_subject"]
         statement.object_load = ObjectLoad(mapper.class_.__name__, "get")
-    elif getattr(context.compiled.compile_state, "multi_row_eager_loaders", False):
-        return joined_collections(context)
-    return None
 
 
 def _reason(state: Any, load_options: Any) -> Literal["expired", "refresh", "columns"]:

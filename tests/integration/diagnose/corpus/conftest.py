@@ -49,12 +49,14 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from upshift import Upshift
-from upshift.cli.advice import advise_on
+from upshift.cli.advice import advise_on, indexes_of
 from upshift.diagnose import Finding, Observation, diagnose, get
 from upshift.record import CallSite
 
 COMMENT = re.compile(r"#[^#\"']*\bUP\d{3}\b[^\"']*$")
 CODE = re.compile(r"\bUP\d{3}\b")
+TIMES = ("slow_statement_seconds", "idle_connection_seconds", "long_transaction_seconds")
+"""Thresholds that a slow machine might reach; a case that is about one sets it."""
 
 AnyEngine = Engine | AsyncEngine
 Fill = Callable[[Session], object]
@@ -100,23 +102,28 @@ class Corpus:
         *paths: str,
         engine: AnyEngine,
         advise: bool = False,
+        catalog: bool = False,
         anywhere: Collection[str] = (),
         complete: Callable[[Observation], Observation] = lambda observation: observation,
         **settings: Any,
     ) -> tuple[Finding, ...]:
         """Judge an application by its answers to some paths."""
-        defaults = {"sample_rate": 1.0, "ring_size": 10_000, "slow_statement_seconds": 60.0}
+        never = dict.fromkeys(TIMES, 60.0)
+        defaults = {"sample_rate": 1.0, "ring_size": 10_000, **never}
         upshift = Upshift(app, engine=engine, **{**defaults, **settings})
         try:
             asyncio.run(_ask(upshift, paths, engine))
             observation = upshift.observation()
+            faults = _faults(upshift)
         finally:
             upshift.close()
-        assert {name: count() for name, count in upshift._faults().items() if count()} == {}
+        assert faults == {}
+        observed = [engine.sync_engine if isinstance(engine, AsyncEngine) else engine]
         if advise:
-            sync_engine = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
-            advice, _ = advise_on(observation.statements, [sync_engine])
+            advice, _ = advise_on(observation.statements, observed)
             observation = replace(observation, advice=advice)
+        if catalog:
+            observation = replace(observation, indexes=indexes_of(observed))
         findings = diagnose(complete(observation))
         told = "\n".join(f"{each.code} {each.site} {each.title}" for each in findings)
         assert self._places(findings) == self._expected() | {(code, None) for code in anywhere}, told
@@ -155,6 +162,13 @@ def marks(line: str) -> list[str]:
     """The codes that must be found of a line."""
     comment = COMMENT.search(line)
     return CODE.findall(comment[0]) if comment else []
+
+
+def _faults(upshift: Upshift) -> dict[tuple[str, ...], float]:
+    upshift.metrics.refresh()
+    counted = {each.labels: each.values[0] for each in upshift.metrics.series() if "faults" in each.family}
+    assert counted
+    return {part: count for part, count in counted.items() if count}
 
 
 async def _ask(upshift: Upshift, paths: tuple[str, ...], engine: AnyEngine) -> None:

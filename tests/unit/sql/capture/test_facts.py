@@ -16,6 +16,7 @@ from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
     Session,
+    joinedload,
     mapped_column,
     relationship,
     selectinload,
@@ -39,6 +40,7 @@ class Author(Base):
     name: Mapped[str]
     life: Mapped[str] = mapped_column(deferred=True)
     books: Mapped[list[Book]] = relationship(order_by="Book.id", back_populates="author")
+    prizes: Mapped[list[Prize]] = relationship()
 
 
 class Book(Base):
@@ -46,6 +48,19 @@ class Book(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     author_id: Mapped[int] = mapped_column(ForeignKey("author.id"))
     author: Mapped[Author] = relationship(back_populates="books")
+    chapters: Mapped[list[Chapter]] = relationship()
+
+
+class Chapter(Base):
+    __tablename__ = "chapter"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    book_id: Mapped[int] = mapped_column(ForeignKey("book.id"))
+
+
+class Prize(Base):
+    __tablename__ = "prize"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    author_id: Mapped[int] = mapped_column(ForeignKey("author.id"))
 
 
 class Silent:
@@ -90,6 +105,7 @@ def fill(connection):
     Base.metadata.create_all(connection)
     connection.execute(insert(Author), [{"id": n, "name": f"a{n}", "life": "long"} for n in (1, 2, 3)])
     connection.execute(insert(Book), [{"id": n, "author_id": n % 3 + 1} for n in range(6)])
+    connection.execute(insert(Prize), [{"id": n, "author_id": n % 3 + 1} for n in range(6)])
 
 
 @pytest.fixture
@@ -336,3 +352,58 @@ async def test_an_async_session_tells_the_same(tmp_path):
     assert loads_of(record) == [("Author", "get"), ("Author", "refresh")]
     assert [each.outcome for hold in record.holds for each in hold.transactions] == ["commit", "close"]
     assert record.holds[0].transactions[0].site.file == __file__
+
+
+@pytest.fixture
+def products(observed):
+    """A function that tells what joined eager loads made of the rows of one query."""
+
+    def product_of(query):
+        record = observed.record()
+        with Session(observed.engine) as session:
+            session.scalars(query).unique().all()
+        (statement,) = record.statements
+        return statement.product
+
+    return product_of
+
+
+def test_two_joined_collections_are_told_with_their_rows_and_objects(products):
+    query = select(Author).options(joinedload(Author.books), joinedload(Author.prizes))
+    assert products(query) == (("Author.books", "Author.prizes"), 12, 3 + 6 + 6)
+
+
+def test_so_are_those_of_a_page(products):
+    query = select(Author).options(joinedload(Author.books), joinedload(Author.prizes)).limit(2)
+    assert products(query) == (("Author.books", "Author.prizes"), 8, 2 + 4 + 4)
+
+
+def test_collections_behind_different_objects_are_side_by_side_too(products):
+    author = joinedload(Book.author)
+    query = select(Book).options(author.joinedload(Author.prizes), joinedload(Book.chapters))
+    assert products(query).collections == ("Author.prizes", "Book.chapters")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (joinedload(Author.books),),
+        (joinedload(Author.books).joinedload(Book.chapters),),
+        (joinedload(Author.books).joinedload(Book.author),),
+        (),
+    ],
+)
+def test_collections_within_each_other_are_no_product(products, options):
+    assert products(select(Author).options(*options)) is None
+
+
+def test_rows_that_sqlalchemy_sends_of_a_list_are_told_as_its(observed):
+    record = observed.record()
+    with Session(observed.engine) as session:
+        session.add_all(Prize(author_id=1) for _ in range(3))
+        session.flush()
+        session.execute(insert(Prize).values(author_id=1))
+    *of_the_list, alone = record.statements
+    assert of_the_list
+    assert all(each.is_bulk for each in of_the_list)
+    assert not alone.is_bulk
