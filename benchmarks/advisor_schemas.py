@@ -265,6 +265,18 @@ TPCH = Schema(
                 "INCLUDE (l_shipmode, l_commitdate, l_shipdate, l_orderkey)"
             ),
         ),
+        "with what earlier advice taught": (
+            "CREATE INDEX best_1 ON lineitem (l_partkey, l_quantity) INCLUDE (l_extendedprice)",
+            "CREATE INDEX best_2 ON lineitem (l_partkey, l_suppkey, l_shipdate) INCLUDE (l_quantity)",
+            (
+                "CREATE INDEX best_3 ON lineitem (l_shipdate) "
+                "INCLUDE (l_discount, l_quantity, l_extendedprice, l_suppkey)"
+            ),
+            "CREATE INDEX best_4 ON lineitem (l_shipmode, l_receiptdate)",
+            "CREATE INDEX best_5 ON orders (o_orderdate)",
+            "CREATE INDEX best_6 ON orders (o_custkey)",
+            "CREATE INDEX best_7 ON part (p_brand, p_container)",
+        ),
     },
 )
 

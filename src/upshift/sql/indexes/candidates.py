@@ -77,7 +77,8 @@ def _candidates(statement: Statement, access: Access) -> Iterator[Index]:
     for key in access.contained:
         yield replace(index((key,)), method="gin")
     for condition in access.constant:
-        if _is_rare(condition, access.table):
+        # SQLite keeps no such statistics; there the steps that it takes have to tell.
+        if statement.dialect == "sqlite" or _is_rare(condition, access.table):
             for columns in _partial(access, condition):
                 yield replace(index(columns), where=(condition,))
     if statement.dialect == "postgresql" and access.needed is not None:

@@ -16,6 +16,7 @@ from upshift.errors import DatabaseUnavailableError, IndexAdviceError
 from upshift.sql.engines import sync_engine_for
 from upshift.sql.indexes import trial_sqlite
 from upshift.sql.indexes.advisor import advise
+from upshift.sql.indexes.workload import Work
 from upshift.sql.placeholders import Sample
 
 SCHEMA = """
@@ -212,3 +213,35 @@ def test_a_database_that_is_being_written_is_copied_as_it_was(shop, path):
     finally:
         writer.rollback()
         writer.close()
+
+
+class TestWorkload:
+    def test_a_function_of_a_column(self, shop):
+        (advice,) = advise(shop, [Sample("SELECT * FROM event WHERE upper(ts) = ?", ("000007",))]).advices
+        assert str(advice.index) == "event (upper(ts))"
+
+    def test_a_constant_that_stands_in_the_text_bounds_the_index(self, shop):
+        sql = "SELECT * FROM event WHERE kind = 'kind 3' AND ts = ?"
+        (advice,) = advise(shop, [Work(sql, (("000007",), ("000010",)), calls=20)]).advices
+        assert str(advice.index) in {"event (ts) where kind = 'kind 3'", "event (ts)"}
+
+    def test_what_writing_costs_more_than_reading_gains_is_not_advised(self, shop):
+        read = Work("SELECT * FROM event WHERE ts = ?", (("000007",),), calls=1)
+        write = Work("INSERT INTO event (tenant, ts) VALUES (?, ?)", ((1, "x"),), calls=1_000_000, rows=1)
+        assert [str(each.index) for each in advise(shop, [read]).advices] == ["event (ts)"]
+        assert advise(shop, [read, write]).advices == ()
+
+    def test_figures_are_steps(self, shop):
+        (advice,) = advise(shop, [Work("SELECT * FROM event WHERE ts = ?", (("000007",),), calls=5)]).advices
+        (served,) = advice.served
+        assert advice.figures.unit == "steps"
+        assert advice.figures.gain == 5 * (served.measure_before - served.measure_after)
+        assert advice.figures.entry > 0
+        assert advice.figures.size >= 4096
+
+    def test_a_second_table_of_a_join_gets_its_own(self, shop):
+        sql = (
+            "SELECT * FROM known JOIN item ON item.event_id = known.id WHERE known.note = ? AND item.qty = ?"
+        )
+        found = {each.table for each in advise(shop, [Work(sql, (("x", 7),), calls=9)]).advices}
+        assert "item" in found

@@ -90,8 +90,9 @@ class TestKinds:
 
     def test_the_columns_that_are_read(self, works):
         sql = "SELECT sum(attempts) FROM job WHERE owner BETWEEN %(low)s AND %(high)s"
-        (found,) = advised(works, Work(sql, ({"low": 100, "high": 700},), 100))
-        assert found in {"job (owner) include (attempts)", "job (owner, attempts)"}
+        # By the planner alone: how much the columns gain when executed is a matter of time.
+        found = advised(works, Work(sql, ({"low": 100, "high": 700},), 100), how="transaction")
+        assert found == ["job (owner) include (attempts)"]
 
     def test_what_is_advised_is_built_kept_and_not_advised_again(self, works):
         sql = "SELECT id FROM account WHERE lower(email) = lower(%(email)s)"
