@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.pool import NullPool
 
-from upshift.sql.indexes.index import Index, IndexColumn
+from upshift.sql.indexes.build import apply_indexes
+from upshift.sql.indexes.index import Condition, Index, IndexColumn
 from upshift.sql.indexes.migration import migration
 
 ENVIRONMENT = """
@@ -66,6 +68,32 @@ def test_on_postgres_it_builds_the_indexes_and_removes_them(config, tmp_path, po
     }
     command.downgrade(config, "base")
     assert definitions(engine) == {}
+
+
+def test_every_kind_of_index_is_built_as_apply_builds_it(config, tmp_path, postgres_database):
+    engine = sa.create_engine(postgres_database, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.exec_driver_sql('CREATE SCHEMA "my shop"')
+        connection.exec_driver_sql(
+            'CREATE TABLE "my shop".t (a text, b text, "c%%" int, d jsonb, e timestamp)'
+        )
+    table = Index("postgresql", "t", (IndexColumn("a"),), "my shop")
+    indexes = [
+        replace(table, include=("b", "c%"), where=(Condition("b", "=", "it's 5%"), Condition("c%", "=", -1))),
+        replace(table, columns=(IndexColumn("a", function="lower", operator_class="text_pattern_ops"),)),
+        replace(table, columns=(IndexColumn("e", function="month", descending=True), IndexColumn("c%"))),
+        replace(table, columns=(IndexColumn("e", function="date"),), where=(Condition("a", "is null"),)),
+        replace(table, columns=(IndexColumn("d", operator_class="jsonb_path_ops"),), method="gin"),
+    ]
+    (tmp_path / "versions" / "indexes.py").write_text(migration(indexes))
+    config.attributes["url"] = postgres_database
+
+    command.upgrade(config, "head")
+    migrated = definitions(engine)
+    command.downgrade(config, "base")
+    assert definitions(engine) == {}
+    assert {each.did for each in apply_indexes(engine, indexes)} == {"built"}
+    assert definitions(engine) == migrated
 
 
 def test_on_sqlite_too(config, tmp_path):
