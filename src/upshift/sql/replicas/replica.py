@@ -79,6 +79,16 @@ class Replica:
         for name in ("do_commit", "do_rollback"):
             unwrap(self.engine.dialect, name)
 
+    def forget(self) -> None:
+        """In a forked child: what is known, who reads and who holds the lock is the parent's.
+
+        So are the sockets. To cut one here would cut it for the parent, which may be well.
+        """
+        self._lock = threading.Lock()
+        self.sockets = Sockets()
+        self.reason, self.is_hanging, self.position = "not asked yet", False, None
+        self.open_transactions = 0
+
     @property
     def cost(self) -> float:
         """What one more transaction may expect, in seconds; see `upshift.sql.replicas.latency`."""

@@ -219,6 +219,8 @@ class Replicas:
     def _forget(self) -> None:
         # A child must not end the connections that it shares with its parent, so it keeps them.
         self._inherited.extend(getattr(self, "_probers", ()))
+        for replica in self._replicas:
+            replica.forget()
         self._probers: tuple[Prober, ...] = ()
         self._history = History(self.longest_lag_seconds)
         self._lock = threading.Lock()

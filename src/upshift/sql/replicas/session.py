@@ -143,6 +143,7 @@ class RoutingSession(Session):
         super().__init__(self.replicas.engine if bind is None else bind, **options)
         self._own_visit = Visit()
         self._route: _Route | None = None
+        self._asked: Engine | Connection | None = None
 
     def get_bind(
         self,
@@ -152,18 +153,23 @@ class RoutingSession(Session):
         **options: Any,  # noqa: ANN401 - likewise
     ) -> Engine | Connection:
         """Return the engine for a statement: a replica's for one that only reads, else the primary's."""
-        engine = super().get_bind(mapper, clause=clause, **options)
-        replicas = self.replicas
-        if engine is not replicas.engine or replicas.is_closed:
-            return engine
-        route = self._route or self._begin_route()
-        if clause is None or self._flushing or not replicas.reading.is_read(clause):
+        bind = super().get_bind(mapper, clause=clause, **options)
+        if bind is self.replicas.engine and not self.replicas.is_closed:
+            bind = self._routed(bind, clause)
+        self._asked = bind  # whose fault it is if the statement fails
+        return bind
+
+    def _routed(self, primary: Engine | Connection, clause: Any) -> Engine | Connection:  # noqa: ANN401 - likewise
+        route = self._route
+        if route is None or not self.in_transaction():  # somebody may have asked, and not gone there
+            self._route = route = _Route(self.replicas.visit_now or self._own_visit)
+        if clause is None or self._flushing or not self.replicas.reading.is_read(clause):
             route.may_write = True
             if route.on_primary:
                 _begin_writing(route)
-            return engine
+            return primary
         replica = self._replica(route)
-        return engine if replica is None else replica.engine
+        return primary if replica is None else replica.engine
 
     def execute(self, statement: Any, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - one for all overloads
         """Execute a statement, and a read again elsewhere where its replica fails."""
@@ -196,10 +202,6 @@ class RoutingSession(Session):
             route.visit.has_read = True
         return result
 
-    def _begin_route(self) -> _Route:
-        self._route = route = _Route(self.replicas.visit_now or self._own_visit)
-        return route
-
     def _replica(self, route: _Route) -> Replica | None:
         """The replica that the transaction reads from now; None where it has to be the primary."""
         if route.on_primary or route.leaves_replicas or self.in_nested_transaction():
@@ -227,7 +229,9 @@ class RoutingSession(Session):
                 return super()._connection_for_bind(engine, *arguments, **options)
             except PoolTimeoutError:
                 raise  # there are connections, all in use: the primary's would be next
-            except Exception as error:  # noqa: BLE001 - drivers raise errors of their own
+            except Exception as error:
+                if route.is_begun:
+                    raise  # not by the replica, but by a listener of the application's
                 replica.put_out(f"it cannot be connected to: {type(error).__name__}")
                 route.tried += (replica,)
                 route.replica = None
@@ -240,7 +244,8 @@ class RoutingSession(Session):
         if route is None or route.on_primary or not route.is_begun or not isinstance(error, DBAPIError):
             return False
         replica, transaction = route.replica, self._transaction
-        assert replica is not None
+        if replica is None or self._asked is not replica.engine:
+            return False
         if error.connection_invalidated:
             replica.put_out(f"a connection was lost: {type(error.orig).__name__}")
         elif sqlstate_of(error) not in ELSEWHERE:

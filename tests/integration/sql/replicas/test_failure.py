@@ -250,6 +250,45 @@ def test_a_failure_of_the_primary_is_run_nowhere_else(cluster, new_replicas):
     assert replicas.states()[0].is_fit
 
 
+def test_a_failure_of_another_database_is_run_nowhere_else(
+    cluster, new_replicas, postgres_server, postgres_database
+):
+    replicas = new_replicas(cluster.primary, cluster.near)
+    other = sa.create_engine(postgres_database)
+    counted = sa.table("counted", sa.column("id"))
+    with other.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE counted (id int)")
+    statements: list[str] = []
+    sa.event.listen(other, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    with replicas.session_class(binds={counted: other}) as session:
+        assert session.scalar(COUNTED) == 50
+        session.execute(sa.insert(counted).values(id=1))
+        connection = session.connection(bind_arguments={"clause": sa.select(counted)})
+        pid = connection.scalar(sa.select(sa.func.pg_backend_pid()))
+        run(postgres_server, f"SELECT pg_terminate_backend({pid})")
+        with pytest.raises(sa.exc.OperationalError):
+            session.execute(sa.insert(counted).values(id=2))
+        assert session.scalar(sa.select(sa.func.pg_is_in_recovery()))
+    other.dispose()
+    assert [each.split()[0] for each in statements] == ["INSERT", "SELECT", "INSERT"]
+    assert replicas.states()[0].is_fit
+
+
+def test_a_listener_of_the_applications_that_fails_is_no_failure_of_the_replica(cluster, new_replicas):
+    replicas = new_replicas(cluster.primary, cluster.near)
+
+    def refuse(*_details):
+        raise ValueError("refused")
+
+    with replicas.session_class() as session:
+        sa.event.listen(session, "after_begin", refuse)
+        with pytest.raises(ValueError, match="refused"):
+            session.scalar(COUNTED)
+    assert replicas.states()[0].is_fit
+    assert replicas.states()[0].open_transactions == 0
+    assert checked_out(replicas) == 0
+
+
 def test_an_error_of_the_statement_is_no_failure_of_the_replica(cluster, new_replicas):
     replicas = new_replicas(cluster.primary, cluster.near)
     statements: list[str] = []
@@ -324,6 +363,7 @@ def test_a_forked_child_watches_for_itself(cluster, new_replicas):
     if child == 0:
         status = 1
         try:
+            assert replicas._replicas[0].sockets.cut() == 0  # they are the parent's
             for engine in replicas.engines:
                 engine.dispose(close=False)
             wait_for(lambda: all_fit(replicas) and len(replicas._probers) == 2)

@@ -245,6 +245,13 @@ def test_asking_for_the_dialect_binds_a_session_to_nothing(new_session, where):
         assert where(session) == "near"
 
 
+def test_a_session_that_was_asked_before_belongs_to_the_visit_that_uses_it(replicas, new_session, where):
+    with new_session() as session:
+        session.get_bind(clause=sa.select(1))
+        with replicas.visit(reads_replicas=False):
+            assert where(session) == "primary"
+
+
 def test_a_session_bound_to_a_connection_is_left_on_it(replicas, new_session, where):
     with replicas.engine.connect() as connection, new_session(bind=connection) as session:
         assert where(session) == "primary"
