@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from upshift.sql import Replicas
 from upshift.testing.servers import postgres_replica
 
 from .conftest import Cluster, Item, NewReplicas, Tag, all_fit, dispose, run, wait_for
@@ -344,9 +345,21 @@ def test_an_idle_primary_makes_no_replica_lag(cluster, new_replicas):
     assert all_fit(replicas)
 
 
-def test_a_server_that_is_no_replica_is_not_read_from(cluster, postgres_server):
-    from upshift.sql.replicas.replicas import Replicas
+def test_reads_go_on_without_the_primary(cluster):
+    nowhere = sa.create_engine("postgresql+psycopg://postgres@/postgres?host=/nowhere")
+    near = sa.create_engine(cluster.near.url(driver="psycopg"))
+    replicas = Replicas(nowhere, [near], probe_seconds=0.1)
+    wait_for(lambda: all_fit(replicas))
+    with replicas.session_class() as session:
+        assert session.scalar(COUNTED) == 50
+        session.add(Tag(item_id=1, name="nowhere"))
+        with pytest.raises(sa.exc.OperationalError):
+            session.commit()
+    replicas.close()
+    near.dispose()
 
+
+def test_a_server_that_is_no_replica_is_not_read_from(cluster, postgres_server):
     engines = [sa.create_engine(s.url(driver="psycopg")) for s in (cluster.primary, postgres_server)]
     replicas = Replicas(engines[0], engines[1:], probe_seconds=0.1)
     replicas._watch()
