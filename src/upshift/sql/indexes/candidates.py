@@ -30,7 +30,10 @@ MAX_CANDIDATES = 48
 """Candidates of one statement."""
 
 MAX_WIDTH = 64
-"""Bytes that the included columns of one entry may have together: more would make a second table of it."""
+"""Bytes that the included columns of one entry may have together."""
+
+MAX_SHARE = 1 / 3
+"""Part of a row that they may be: an index that carries more is a second table."""
 
 _FEW = 0.4  # of the rows: an index of these alone is much smaller than one of all
 _KINDS = 50  # distinct values of a column that tells kinds of rows, and so is compared with constants
@@ -170,7 +173,9 @@ def _partial(access: Access, condition: Condition) -> Iterator[Columns]:
 
 def is_narrow(include: Sequence[str], table: Table) -> bool:
     """Whether columns are few and short enough to be carried by an index."""
-    return len(include) <= MAX_INCLUDED and sum(table.widths.get(name, 0) for name in include) <= MAX_WIDTH
+    width = sum(table.widths.get(name, 0) for name in include)
+    row = sum(table.widths.values())
+    return len(include) <= MAX_INCLUDED and width <= min(MAX_WIDTH, row * MAX_SHARE)
 
 
 def merged(candidates: Iterable[Index]) -> list[Index]:

@@ -320,6 +320,21 @@ def test_what_reads_all_or_nearly_all_columns_has_them_carried_by_no_index(selec
     assert selected[0] == "i" or not [each for each in found if "include" in each]
 
 
+@pytest.mark.parametrize(
+    ("widths", "carried"),
+    [
+        ({"kind": 4, "price": 8, "name": 60}, True),
+        ({"kind": 40, "price": 30, "name": 900}, False),
+        ({"kind": 10, "price": 10, "name": 10}, False),
+    ],
+    ids=["narrow", "wide", "most of the row"],
+)
+def test_only_narrow_columns_are_carried(widths, carried):
+    known = replace(EVENT, widths=widths)
+    found = proposed("SELECT kind, sum(price) FROM event WHERE tenant = $1 GROUP BY kind", known)
+    assert ("event (tenant) include (kind, price)" in found) is carried
+
+
 def test_sqlite_carries_none():
     found = proposed("SELECT kind FROM event WHERE tenant = ?", dialect="sqlite")
     assert found == ["event (tenant)"]
