@@ -67,7 +67,6 @@ from sqlalchemy import event
 from sqlalchemy.engine.result import ChunkedIteratorResult
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapper, Session
-from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.util.concurrency import in_greenlet
 
 from upshift.record import CallSites
@@ -385,7 +384,7 @@ class FetchPlans:
     def _fetch(
         self,
         plan: Plan,
-        roots: dict[InstanceState[Any], None],
+        roots: list[Any],
         session: Session,
         learning: _Learning,
         *,
@@ -393,8 +392,8 @@ class FetchPlans:
     ) -> None:
         todo = [(node, roots) for node in plan.children.values()]
         while todo:
-            node, states = todo.pop(0)
-            if not states or not node.is_active:
+            node, objects = todo.pop(0)
+            if not objects or not node.is_active:
                 continue
             if node.is_out_of_use:
                 node.give_up()
@@ -402,7 +401,7 @@ class FetchPlans:
                 continue
             fetch = Fetch(node, session, is_async=is_async)
             try:
-                reached = fetch.run(states)
+                reached = fetch.run(objects)
             except SQLAlchemyError:
                 node.give_up()
                 plan.settle()
@@ -424,7 +423,7 @@ class FetchPlans:
             )
 
 
-def _objects(rows: Sequence[Any], root: Mapper[Any], *, are_objects: bool) -> dict[InstanceState[Any], None]:
-    """Return the states of the objects that the rows bring of the statement's first entity."""
+def _objects(rows: Sequence[Any], root: Mapper[Any], *, are_objects: bool) -> list[Any]:
+    """Return the objects that the rows bring of the statement's first entity, each once."""
     every = rows if are_objects else chain.from_iterable(rows)
-    return {instance_state(one): None for one in every if isinstance(one, root.class_)}
+    return list({id(one): one for one in every if isinstance(one, root.class_)}.values())

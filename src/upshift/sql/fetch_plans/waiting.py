@@ -20,13 +20,12 @@ from sqlalchemy.orm.collections import CollectionAdapter, InstrumentedList
 from sqlalchemy.util.concurrency import in_greenlet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy.orm import PassiveFlag, Session
     from sqlalchemy.orm.state import InstanceState
 
     from upshift.sql.fetch_plans.plan import Node
-    from upshift.sql.loading.selectin import Slot
 
     WantedBy = Callable[[InstanceState[Any], dict[str, Any]], Any]
 
@@ -79,18 +78,16 @@ class Waiting:
         is_plain = relationship.uselist and self._impl.collection_factory is InstrumentedList
         self._list_class = state.class_ if is_plain and not self._impl.dispatch.init_collection else None
 
-    def keep(self, slots: Iterable[Slot]) -> None:
-        """Let the values of slots wait in their objects, except where something filled the attribute."""
-        key, waiting, load = self._key, self._values, self.load
-        for slot in slots:
-            if key not in slot.dict:
-                state = slot.state
-                waiting[state] = slot.value
-                if state.callables:
-                    state.callables[key] = load
-                else:  # the class's own, which is immutable
-                    state.callables = {key: load}
-        self._node.count(len(waiting))
+    def keep(self, fetched: Sequence[tuple[InstanceState[Any], Any]]) -> None:
+        """Let values wait in their objects."""
+        key, load = self._key, self.load
+        for state, _ in fetched:
+            if state.callables:
+                state.callables[key] = load
+            else:  # the class's own, which is immutable
+                state.callables = {key: load}
+        self._values = dict(fetched)
+        self._node.count(len(fetched))
 
     def load(self, state: InstanceState[Any], passive: PassiveFlag) -> Any:  # noqa: ANN401 - a mapped value
         """Answer a read of the attribute, as SQLAlchemy calls it."""

@@ -35,7 +35,7 @@ class Watch:
         self._attributes = tuple(_attributes(prop))
         self.tell: Tell | None = tell
         for attribute in self._attributes:
-            attribute.__class__ = _telling(type(attribute), prop, self)
+            _set_class(attribute, _telling(type(attribute), prop, self))
 
     def stop(self) -> None:
         """Stop watching. Calling it twice does nothing more."""
@@ -44,7 +44,10 @@ class Watch:
             kind: Any = type(attribute)
             while (watch := vars(kind).get("watch")) is not None and watch.tell is None:
                 kind = kind.__base__
-                attribute.__class__ = kind
+                _set_class(attribute, kind)
+
+
+_set_class: Callable[[object, type[Any]], None] = vars(object)["__class__"].__set__
 
 
 def _attributes(prop: MapperProperty[Any]) -> Iterator[QueryableAttribute[Any]]:
@@ -62,5 +65,7 @@ def _telling(plain: type[Any], prop: MapperProperty[Any], watch: Watch) -> type[
             watch.tell(prop, instance)
         return read(self, instance, owner)
 
-    own: type[Any] = type(plain.__name__, (plain,), {"__slots__": (), "__get__": __get__, "watch": watch})
+    # For SQLAlchemy's cache of statements, which asks an attribute for its `__class__`, it is the plain one.
+    members = {"__slots__": (), "__get__": __get__, "__class__": property(lambda _: plain), "watch": watch}
+    own: type[Any] = type(plain.__name__, (plain,), {**members, "inherit_cache": True})
     return own

@@ -121,7 +121,7 @@ class TestLearning:
             counts.append(len(sent))
         assert counts == [12, 3]
         (plan,) = plans.learned()
-        assert plan.options == ("selectinload(Order.items).selectinload(Item.product)",)
+        assert plan.options == ("defaultload(Order.items).selectinload(Item.product)",)
 
 
 class TestUnlearning:

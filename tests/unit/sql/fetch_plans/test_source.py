@@ -121,8 +121,8 @@ def test_what_is_no_python_is_refused(text):
         ),
         ("from sqlalchemy.orm import undefer\n", "from sqlalchemy.orm import selectinload, undefer\n"),
         (
-            "import os\nfrom sqlalchemy import select\nimport zlib\n",
-            "import os\nfrom sqlalchemy import select\nfrom sqlalchemy.orm import selectinload\nimport zlib\n",
+            "import os\nfrom sqlalchemy import select\nimport z\n",
+            "import os\nfrom sqlalchemy import select\nfrom sqlalchemy.orm import selectinload\nimport z\n",
         ),
         ('"""Doc."""\nx = 1\n', '"""Doc."""\nfrom sqlalchemy.orm import selectinload\nx = 1\n'),
         ("import os", "import os\nfrom sqlalchemy.orm import selectinload\n"),
