@@ -10,7 +10,7 @@ WORKERS ?= 2
 
 # The tests of what leans on SQLAlchemy's private parts.
 SQLALCHEMY_TESTS := $(addprefix tests/contract/test_,sqlalchemy_contract.py pool_contract.py \
-	session_contract.py plans_contract.py) \
+	session_contract.py plans_contract.py fetch_plans_contract.py) \
 	$(addprefix tests/unit/sql/,capture fetch_plans loading plans pool replicas uses test_wrapping.py) \
 	$(addprefix tests/integration/sql/replicas/test_,routing.py calls.py)
 

@@ -17,6 +17,7 @@ FILES = {
     "advisor": "advisor.py",
     "batching": "batching.py",
     "capture": "capture.py",
+    "fetch_plans": "fetch_plans.py",
     "generator": "generator.py",
     "logging": "logging_lines.py",  # the name alone is the standard library's
     "memory": "memory.py",
