@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from upshift import Upshift
 from upshift.errors import SettingsError
 
+fastapi = pytest.importorskip("fastapi")
+testclient = pytest.importorskip("fastapi.testclient")
+
 
 @pytest.fixture
 def app(engine, shop):
-    app = FastAPI()
+    app = fastapi.FastAPI()
     order = shop["Order"]
 
     @app.get("/orders/{kind}")
@@ -34,7 +35,7 @@ def app(engine, shop):
 def test_a_route_learns_and_the_same_json_comes_with_fewer_statements(app, engine, statements):
     upshift = Upshift(app, engine=engine, fetch_plans="learn")
     counts, answers = [], []
-    with TestClient(app) as client:
+    with testclient.TestClient(app) as client:
         for path in ("/orders/items", "/orders/items", "/numbers"):
             with statements(engine) as sent:
                 answers.append(client.get(path).json())
@@ -50,7 +51,7 @@ def test_a_route_learns_and_the_same_json_comes_with_fewer_statements(app, engin
 
 def test_closed_it_leaves_the_application_as_it_was(app, engine, statements):
     Upshift(app, engine=engine, fetch_plans="learn").close()
-    with TestClient(app) as client:
+    with testclient.TestClient(app) as client:
         for _ in range(2):
             with statements(engine) as sent:
                 client.get("/orders/items")
