@@ -106,7 +106,8 @@ class Proxy:
         pair = (client, server)
         self._pairs.add(pair)
         try:
-            with suppress(asyncio.CancelledError):  # at the very end
+            # A side that was reset resets the other; the cancellation is that of the very end.
+            with suppress(OSError, RuntimeError, asyncio.CancelledError):
                 await asyncio.gather(self._pump(reader, server), self._pump(answers, client))
         finally:
             self._pairs.discard(pair)
@@ -114,9 +115,8 @@ class Proxy:
                 writer.transport.abort()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, RuntimeError):  # a side was reset, or ended while we write
-            while data := await reader.read(CHUNK):
-                await self._flows.wait()
-                writer.write(data)
-                await writer.drain()
-            writer.write_eof()
+        while data := await reader.read(CHUNK):
+            await self._flows.wait()
+            writer.write(data)
+            await writer.drain()
+        writer.write_eof()

@@ -244,7 +244,11 @@ async def until_it_works(shop: Shop) -> None:
     while True:
         if any(each.status == 200 and each.began > now for each in shop.answers[-100:]):
             return
-        assert time.monotonic() < now + RECOVERY, f"nothing works {RECOVERY} s after the database is back"
+        assert time.monotonic() < now + RECOVERY, (
+            f"nothing works {RECOVERY} s after the database is back",
+            shop.answers[-3:],
+            shop.up.pools(),
+        )
         await asyncio.sleep(0.01)
 
 

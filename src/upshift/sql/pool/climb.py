@@ -253,6 +253,10 @@ class Climb:
         root = math.sqrt(self._ratio)
         low = max(self.least, min(centre - 1, round(centre / root)))
         high = min(self.most, max(low + 1, round(centre * root))) if is_reached else centre
+        if high == self.most:  # at a bound the step goes the other way, as wide
+            low = max(self.least, min(low, round(high / self._ratio)))
+        elif low == self.least:
+            high = min(self.most, max(high, round(low * self._ratio))) if is_reached else centre
         if low >= high:
             self._settle(now)
             return
