@@ -65,6 +65,9 @@ if TYPE_CHECKING:
 MAX_COPY_BYTES = 256 * 2**20
 """Bytes of a table that are copied; of a larger one a sample is (on SQLite a larger database is refused)."""
 
+MAX_COPIES = 4
+"""Times `max_copy_bytes` that all copies of a run may hold together."""
+
 STATEMENT_SECONDS = 5.0
 """How long one statement may run when it is measured; one that takes longer counts as taking that long."""
 
@@ -273,6 +276,9 @@ class _PostgresTrial:
             return "row-level security hides rows of it from this user"
         if self.fraction(table) < _LEAST_SAMPLE:
             return f"it holds {megabytes(table.size)}, too much for a sample{_INSTEAD}"
+        copied = sum(min(each.size, self._max_copy_bytes) for each in self._copied.values())
+        if copied + min(table.size, self._max_copy_bytes) > MAX_COPIES * self._max_copy_bytes:
+            return f"the copies of other tables hold {megabytes(copied)} already{_INSTEAD}"
         return ""
 
     def _copy(self, table: Table) -> str:

@@ -265,6 +265,14 @@ class TestFaults:
         assert {each.kind for each in report.skipped} == {"not tried", "refused"}
         assert "could not be copied" in report.skipped[-1].reason + report.skipped[0].reason
 
+    def test_all_copies_together_are_bounded(self, works, monkeypatch):
+        monkeypatch.setattr("upshift.sql.indexes.trial.MAX_COPIES", 1)
+        other = Work("SELECT * FROM account WHERE name = 'x'", calls=2)
+        report = advise(works, [OWNED, other], max_copy_bytes=5_000_000)
+        assert [each.table for each in report.advices] == ["job"]
+        (skip,) = report.skipped
+        assert skip.reason.startswith("account: the copies of other tables hold ")
+
     def test_hypothetical_indexes_need_hypopg(self, works):
         with pytest.raises(IndexAdviceError, match="CREATE EXTENSION hypopg"):
             advise(works, [OWNED], how="hypothetical")
