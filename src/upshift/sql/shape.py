@@ -91,8 +91,8 @@ def _readings(sql: str) -> Iterator[tuple[str, DialectName]]:
 def _of_scopes(scopes: tuple[Scope, ...]) -> Shape:
     root = scopes[-1]
     return Shape(
-        counted=_counted(root),
-        paged=frozenset(_filter(each) for each in scopes if _is_limited(each)),
+        counted=_counted(root) or None,
+        paged=frozenset(_filter(each) for each in scopes if _is_limited(each)) - {""},
         is_whole=_is_whole(root),
         open_patterns=tuple(name for each in scopes for name, is_open in _patterns(each) if is_open),
         patterns=tuple(name for each in scopes for name, is_open in _patterns(each) if is_open is None),
@@ -106,7 +106,7 @@ def _is_limited(scope: Scope) -> bool:
 
 
 def _filter(scope: Scope) -> str:
-    """The tables and the conditions of a SELECT, without values and without what is joined on the outside."""
+    """The tables and conditions of a SELECT, without values and outer joins; "" where it has none itself."""
 
     def without_value(node: exp.Expression) -> exp.Expression:
         return exp.Placeholder() if isinstance(node, exp.Placeholder | exp.Literal) else node

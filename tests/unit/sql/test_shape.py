@@ -40,6 +40,12 @@ def test_what_counts_something_else_is_no_count(sql):
     assert read_shape(sql).counted is None
 
 
+def test_unions_have_no_filter_that_another_could_have():
+    union = "SELECT a.x FROM a UNION SELECT b.x FROM b"
+    assert read_shape(f"{union} LIMIT 5").paged == frozenset()
+    assert read_shape(f"SELECT count(*) FROM ({union}) AS c").counted is None
+
+
 @pytest.mark.parametrize(
     ("sql", "is_whole"),
     [

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 CODE = "UP203"
 
+_LEAST_ROWS = 2  # of a page
+
 
 class _Counted(NamedTuple):
     counting: Statement
@@ -41,6 +43,8 @@ def find(observation: Observation) -> Iterator[Finding]:
 def _pairs(record: Record, observation: Observation) -> Iterator[_Counted]:
     pages: dict[str, Statement] = {}
     for statement in record.statements:
+        if (statement.rows or 0) < _LEAST_ROWS:
+            continue  # the latest one, say
         if "LIMIT" in (text := statement.sql.upper()) or "FETCH" in text:
             shape = observation.shapes.of(statement.sql)
             pages.update(dict.fromkeys(shape.paged if shape else (), statement))

@@ -87,3 +87,11 @@ def test_counts_by_group_beside_a_page(corpus):
         session.scalars(select(Book).order_by(Book.id).limit(5)).all()
 
     corpus.work(corpus.sqlite(Base, fill), work)
+
+
+def test_the_latest_one_beside_the_number_of_all(corpus):
+    def work(session):
+        session.scalar(select(func.count()).select_from(Book).where(Book.author_id == 3))
+        session.scalars(select(Book).where(Book.author_id == 3).order_by(Book.id.desc()).limit(1)).one()
+
+    corpus.work(corpus.sqlite(Base, fill), work)
