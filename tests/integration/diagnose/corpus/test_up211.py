@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import insert, select
+from sqlalchemy import select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from upshift.sql.indexes.surplus import surplus_indexes
@@ -24,8 +24,14 @@ class Parcel(Base):
     town: Mapped[int]
 
 
+ROWS = """
+    WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 59999)
+    INSERT INTO parcel (id, owner, town) SELECT i, i * 7 % 60013, i % 7 FROM n
+"""
+
+
 def fill(session):
-    session.execute(insert(Parcel), [{"id": n, "owner": n * 7 % 60_013, "town": n % 7} for n in range(60_000)])
+    session.execute(sa.text(ROWS))
 
 
 def work(session):
