@@ -62,8 +62,8 @@ def database(schema: Schema) -> Iterator[sa.Engine]:
 class Bench:
     """Measures a workload under sets of indexes on one connection.
 
-    Where a statement has the same plan on the same indexes under two sets, or writes a table that has the same
-    indexes, both have the least of its figures: between them only noise could differ.
+    Where a statement has the same plan on the same indexes under two sets, or writes a table that has the
+    same indexes, both have the least of its figures: between them only noise could differ.
     """
 
     def __init__(self, engine: sa.Engine, schema: Schema) -> None:
