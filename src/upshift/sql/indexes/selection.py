@@ -68,10 +68,7 @@ def choose(
             return chosen
         best = max(worthy, key=saved)
         enough = saved(best) - slack(best)
-        index = min(
-            (each for each in worthy if saved(each) >= enough),
-            key=lambda each: (size_order(each), -saved(each)),
-        )
+        index = min((each for each in worthy if saved(each) >= enough), key=size_order)
         chosen.append(index)
         for key, cost in open_.pop(index).items():
             costs[key] = min(costs[key], cost)

@@ -51,6 +51,11 @@ def test_a_smaller_index_is_chosen_where_the_larger_one_costs_the_writes_too_muc
     assert choose(gains, DEAR, upkeep=lambda each: 200.0 * len(each.columns)) == [index("a")]
 
 
+def test_of_equally_small_ones_that_do_about_as_well_the_first_is_chosen():
+    gains = {index("ab"): {"p": 10.1}, index("ba"): {"p": 10.0}}
+    assert choose(gains, DEAR) == [index("ab")]
+
+
 def test_included_columns_count_as_width():
     carrying = replace(index("a"), include=("b",))
     assert choose({carrying: {"p": 10.0}, index("a"): {"p": 10.0}}, DEAR) == [index("a")]
