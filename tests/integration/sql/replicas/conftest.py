@@ -85,7 +85,13 @@ async def dispose(replicas: Replicas) -> None:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    with postgres() as primary, postgres_replica(primary) as near, postgres_replica(primary) as far:
+    # Else the primary removes what a stopped replica has not fetched yet, as further replicas are copied.
+    kept = {"wal_keep_size": "512MB"}
+    with (
+        postgres(settings=kept) as primary,
+        postgres_replica(primary) as near,
+        postgres_replica(primary) as far,
+    ):
         engine = sa.create_engine(primary.url(driver="psycopg"))
         Base.metadata.create_all(engine)
         with engine.begin() as connection:
@@ -127,7 +133,10 @@ def new_replicas() -> Iterator[NewReplicas]:
             if not is_async:
                 for each in engines:
                     stack.callback(each.dispose)
-            wait_for(lambda: all_fit(replicas))
+            try:
+                wait_for(lambda: all_fit(replicas))
+            except AssertionError:
+                pytest.fail(f"they do not become fit: {replicas.states()}")
             return replicas
 
         yield make
