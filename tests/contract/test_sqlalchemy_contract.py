@@ -24,13 +24,14 @@ from sqlalchemy.orm import (
     immediateload,
     joinedload,
     mapped_column,
+    query_expression,
     relationship,
     selectinload,
     strategies,
 )
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 from sqlalchemy.orm.base import PASSIVE_NO_RESULT, PASSIVE_OFF
-from sqlalchemy.orm.context import QueryContext
+from sqlalchemy.orm.context import FromStatement, QueryContext
 from sqlalchemy.orm.interfaces import MANYTOONE
 from sqlalchemy.orm.state import InstanceState
 from sqlalchemy.pool import StaticPool
@@ -49,6 +50,7 @@ class Author(Base):
     __tablename__ = "author"
     id: Mapped[int] = mapped_column(primary_key=True)
     posts: Mapped[list[Post]] = relationship(back_populates="author", order_by="Post.id")
+    post_count: Mapped[int | None] = query_expression()
 
 
 class Post(Base):
@@ -411,6 +413,21 @@ class TestSession:
         assert execution.load_options._is_user_refresh is False
         assert execution.load_options._version_check is False
         assert execution.statement._compile_options._only_load_props >= {"id", "author_id"}
+
+    def test_a_select_of_columns_may_say_that_it_refreshes(self, session):
+        """`upshift.sql.loading.refresh` makes its statements so."""
+        seen = []
+        event.listen(session, "do_orm_execute", lambda execution: seen.append(execution.is_column_load))
+        statement = select(Author.id)
+        session.execute(statement)
+        statement._compile_options = FromStatement._compile_options + {"_for_refresh_state": True}
+        session.execute(statement)
+        assert seen == [False, True]
+
+    def test_a_query_may_give_an_attribute_its_expression(self):
+        """`upshift.sql.loading.refresh` leaves the refreshes of such objects to SQLAlchemy."""
+        assert Author.id.impl.accepts_scalar_loader
+        assert not Author.post_count.impl.accepts_scalar_loader
 
     def test_a_refresh_that_is_asked_for_is_told_apart(self, session):
         author = session.get(Author, 1)

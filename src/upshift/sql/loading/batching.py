@@ -253,7 +253,8 @@ class Batching:
             if loads is not None:
                 loads.forget_refreshes()
         if attributes is not None:  # else SQLAlchemy has removed all loaders itself
-            for name in attributes:
+            # Whatever waits, as it may have been loaded by one of these attributes, such as a foreign key.
+            for name in tuple(state.callables):
                 walk = waiting_in(state, name)
                 if walk is not None:
                     walk.discard(state)

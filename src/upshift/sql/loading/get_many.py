@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from sqlalchemy import inspect, select, tuple_
+from sqlalchemy import Row, inspect, select, tuple_
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import instance_state
@@ -52,8 +52,8 @@ def get_many(
     Args:
         session: a session, or an asynchronous one, whose answer has to be awaited.
         model: the mapped class.
-        keys: primary keys as `session.get` takes them: a value, a tuple where the key has several columns, or
-            a dictionary by attribute. None, which foreign keys may be, stands for no object.
+        keys: primary keys as `session.get` takes them: a value, a tuple or row where the key has several
+            columns, or a dictionary by attribute. None, which foreign keys may be, stands for no object.
         options: loader options, as `session.get` takes them.
 
     Returns:
@@ -144,7 +144,7 @@ def _key_of(mapper: Mapper[Any], key: object) -> _Key | None:
                 f"the key of {mapper.class_.__name__} has {', '.join(names)}, not {key}"
             )
         return tuple(key[name] for name in names)
-    values = tuple(key) if isinstance(key, (tuple, list)) else (key,)
+    values = tuple(key) if isinstance(key, (tuple, list, Row)) else (key,)
     if len(values) != len(names):
         raise InvalidRequestError(
             f"the key of {mapper.class_.__name__} has {len(names)} values ({', '.join(names)}), "

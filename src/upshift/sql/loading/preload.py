@@ -297,7 +297,7 @@ class SessionLoads:
         """Yield the objects that came with `state` from its query, and have not been read."""
         key, options, path = relationship.key, state.load_options, state.load_path
         is_served = {state.class_: True}
-        while walk.mates or self._cohorts.refill(walk, state.runid, session.identity_map):
+        while walk.mates or self._refill(walk, state, session):
             mate = walk.mates.pop()
             one = mate.obj()
             if one is None or mate is state:
@@ -315,6 +315,16 @@ class SessionLoads:
                 is_served[mate.class_] = mate.mapper.relationships.get(key) is relationship
             if is_served[mate.class_]:
                 yield Slot(mate, loaded)
+
+    def _refill(self, walk: Walk, state: InstanceState[Any], session: Session) -> bool:
+        """Give the walk its mates, first those that follow `state`: whoever reads one reads on from there."""
+        if not self._cohorts.refill(walk, state.runid, session.identity_map):
+            return False
+        mates = walk.mates  # the next one is the last
+        if state in mates:
+            at = mates.index(state)
+            walk.mates = mates[at:] + mates[:at]
+        return True
 
     def forget(self) -> None:
         """End all walks and throw away what waits: the session wrote, or its transaction ended."""

@@ -7,8 +7,10 @@ for batched lazy loads holds for it: the session's next write, or its objects be
 away.
 
 Only columns are fetched, and only for objects that are expired as a whole and otherwise unchanged. Where a
-refresh does more than that, it is left to SQLAlchemy: where it loads relationships eagerly, and where
-somebody listens to refreshes, as mutable and composite attributes do.
+refresh does more than that, it is left to SQLAlchemy: where it loads relationships eagerly, where somebody
+listens to refreshes, as mutable and composite attributes do, and where a query may give an attribute its
+expression (`query_expression`). Hooks see a batch as the refresh that it is (`is_column_load`), so
+`with_loader_criteria` filters no row from it.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm.context import FromStatement
 
 from upshift.sql.loading.cohorts import Walk
 from upshift.sql.loading.selectin import BATCH, result_of
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm.state import InstanceState
 
 _EAGER = {"joined", "selectin", "subquery", "immediate", False}
+
+_AS_REFRESH: Any = FromStatement._compile_options + {"_for_refresh_state": True}
 
 Row = dict[str, Any]
 """Values by the names of the attributes that they are for."""
@@ -60,7 +65,8 @@ class Refresh(Walk):
         size = self.next_size()
         if self._mates is None:
             expired = [each for each in session.identity_map.all_states() if each.expired]
-            self._mates = iter(expired)
+            at = expired.index(state) if state in expired else 0
+            self._mates = iter(expired[at:] + expired[:at])  # whoever reads one reads on from there
         mates = [each for each in self._mates_of(state, size - 1) if names <= each.expired_attributes]
         if not mates:
             return None
@@ -94,6 +100,8 @@ def expired_in(execution: ORMExecuteState) -> InstanceState[Any] | None:
         return None
     mapper: Mapper[Any] = state.mapper
     if mapper.class_manager.dispatch.refresh or mapper.concrete or _loads_eagerly(mapper, state):
+        return None
+    if not all(mapper.class_manager[each.key].impl.accepts_scalar_loader for each in mapper.column_attrs):
         return None
     return state
 
@@ -142,9 +150,10 @@ def _rows(
     is_one = len(keys) == 1
     wanted = [key[0] for key in by_key] if is_one else list(by_key)
     ordered = sorted(names)
-    statement = select(*keys, *(getattr(entity, name) for name in ordered)).where(
+    statement: Any = select(*keys, *(getattr(entity, name) for name in ordered)).where(
         (keys[0] if is_one else tuple_(*keys)).in_(wanted)
     )
+    statement._compile_options = _AS_REFRESH
     found = session.execute(statement, execution_options={BATCH: True})
     width = len(keys)
     return {

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from decimal import Decimal
+from math import isnan
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -74,7 +76,9 @@ class Shadow:
     def compare_row(self, state: InstanceState[Any], row: Mapping[str, Any]) -> None:
         """Compare a row fetched ahead with the object that has been refreshed meanwhile."""
         names = sorted(
-            name for name, value in row.items() if name in state.dict and state.dict[name] != value
+            name
+            for name, value in row.items()
+            if name in state.dict and not _is_equal(state, name, state.dict[name], value)
         )
         self._note(state.class_.__name__, state, ", ".join(names))
 
@@ -90,6 +94,16 @@ class Shadow:
                     attribute,
                     detail,
                 )
+
+
+def _is_equal(state: InstanceState[Any], name: str, lazy: object, batched: object) -> bool:
+    """Compare values as their column's type does; what cannot be compared is no difference."""
+    try:
+        if state.manager[name].impl.is_equal(lazy, batched):
+            return True
+    except Exception:  # noqa: BLE001 - a value of the application's own type
+        return True
+    return all(isinstance(each, float | Decimal) and isnan(each) for each in (lazy, batched))
 
 
 def _counted(objects: list[Any]) -> str:

@@ -335,6 +335,10 @@ class TestEqualsLazy:
         assert ran.batched.seen == seen
         assert len(ran.batched.statements) == len(sent)
 
+    def test_a_page_from_the_middle_is_loaded_from_where_it_begins(self, both):
+        ran = both(lambda s: [len(p.tags) for p in s.scalars(select(Post).order_by(Post.id)).all()[90:100]])
+        assert ran.counts == (1 + 10, 1 + 3)
+
     def test_composite_foreign_key(self, both):
         ran = both(lambda s: [a.place and a.place.city for a in s.scalars(all_of(Author))], times=2)
         assert ran.counts == (13, 2)

@@ -459,6 +459,23 @@ class TestObjects:
 
         same(scene)
 
+    @pytest.mark.parametrize("again", [Session.refresh, Session.expire])
+    def test_a_foreign_key_that_was_loaded_again(self, engine, again):
+        seen = []
+        for is_batched in (False, True):
+            refill(engine)
+            with closing(Batching([engine] if is_batched else [])), Session(engine) as session:
+                posts = session.scalars(select(Post).order_by(Post.id)).all()
+                assert [post.author.name for post in posts[:2]] == ["author 2", "author 3"]
+                session.connection().execute(
+                    update(Post.__table__).values(author_id=11).where(Post.__table__.c.id == 3)
+                )
+                again(session, posts[2], ["author_id"])
+                seen.append([post.author.name for post in posts])
+
+        assert seen[0] == seen[1]
+        assert seen[1][2] == "author 11"
+
     def test_a_value_does_not_come_back_when_an_attribute_is_expired_again(self, same):
         def scene(session, authors):
             session.scalars(AUTHORS.options(selectinload(Author.posts))).all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import ForeignKey, create_engine, delete, text
+from sqlalchemy import ForeignKey, create_engine, delete, select, text
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, joinedload, mapped_column, relationship
@@ -105,6 +105,15 @@ def test_keys_of_several_columns_are_tuples_or_by_name(engine, statements):
 
         assert [each and (each.city_id, each.name) for each in found] == [(1, "main"), (2, "high"), None]
         assert len(sent) == 1
+
+
+def test_rows_of_a_query_are_keys(engine):
+    with Session(engine) as session:
+        cities = session.execute(select(City.id).where(City.id < 3).order_by(City.id)).all()
+        streets = session.execute(select(Street.city_id, Street.name).where(Street.name == "high")).all()
+
+        assert [each.name for each in get_many(session, City, cities)] == ["city 1", "city 2"]
+        assert [(each.city_id, each.name) for each in get_many(session, Street, streets)] == streets
 
 
 def test_an_object_of_another_class_is_none(engine):

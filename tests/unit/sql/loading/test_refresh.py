@@ -17,11 +17,14 @@ from sqlalchemy.orm import (
     joinedload,
     mapped_column,
     object_session,
+    query_expression,
     raiseload,
     relationship,
     selectinload,
     subqueryload,
     undefer,
+    with_expression,
+    with_loader_criteria,
 )
 from sqlalchemy.orm.exc import ObjectDeletedError
 from sqlalchemy.pool import StaticPool
@@ -76,6 +79,14 @@ class Driver(Person):
     __mapper_args__ = {"polymorphic_identity": "driver"}
 
 
+class Priced(Base):
+    __tablename__ = "priced"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    price: Mapped[int]
+    total: Mapped[int | None] = query_expression()
+
+
 class Document(Base):
     __tablename__ = "document"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -89,6 +100,7 @@ def fill(session: Session) -> None:
         session.add(Item(id=i, name=f"item {i}", price=i, kind_id=i % 10 + 1, parts=parts))
     session.add_all(Driver(name=f"driver {i}", licence=f"L{i}") for i in range(ITEMS))
     session.add_all(Person(name=f"person {i}") for i in range(ITEMS))
+    session.add_all(Priced(name=f"priced {i}", price=i) for i in range(ITEMS))
     session.add_all(Document(data={"number": i}) for i in range(ITEMS))
     session.commit()
 
@@ -308,6 +320,68 @@ def test_objects_that_died_or_left_are_not_waited_for(engine, batching):
 
         assert [item.id for item in items if item is not left][-1] == ITEMS
         assert object_session(left) is None
+
+
+def test_a_middle_page_is_refreshed_from_where_it_begins(both):
+    def walk(session):
+        return [item.name for item in expired(session)[40:52]]
+
+    ran = both(walk)
+
+    assert ran.counts == (1 + 12, 1 + 3)
+
+
+def test_hooks_take_it_for_the_refresh_that_it_is(engine, batching):
+    kinds = []
+
+    def note(execution):
+        kinds.append(execution.is_column_load)
+
+    with Session(engine) as session:
+        event.listen(session, "do_orm_execute", note)
+        assert [item.price for item in expired(session)] == [*range(1, ITEMS + 1)]
+
+    assert kinds[0] is False  # the query itself
+    assert set(kinds[1:]) == {True}
+
+
+def test_criteria_that_a_hook_adds_hide_no_row_from_a_refresh(both):
+    def walk(session):
+        def cheap_only(execution):
+            execution.statement = execution.statement.options(with_loader_criteria(Item, Item.price < 5))
+
+        items = expired(session)
+        event.listen(session, "do_orm_execute", cheap_only)
+        return [item.name for item in items]
+
+    ran = both(walk)
+
+    assert ran.counts == (1 + ITEMS, 1 + 3)
+
+
+def test_expressions_of_a_query_can_be_loaded_afterwards(both):
+    def walk(session):
+        priced = expired(session, Priced)
+        names = [each.name for each in priced]
+        again = session.scalars(select(Priced).options(with_expression(Priced.total, Priced.price * 2)))
+        return names, [each.total for each in again]
+
+    both(walk)
+
+
+def test_a_hook_that_changes_the_object_before_the_flush_leaves_it_readable(both):
+    def walk(session):
+        items = expired(session)
+        kind = session.get(Kind, 1)
+        kind.title = "dirty"
+
+        def stamp(session, *_rest):
+            items[3].price = 1_000
+
+        event.listen(session, "before_flush", stamp, once=True)
+        return items[3].name, items[3].price
+
+    both(walk)
 
 
 async def test_an_async_session_refreshes_together(tmp_path, statements):

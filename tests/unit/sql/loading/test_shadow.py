@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
-from sqlalchemy import ForeignKey, create_engine, select
+from sqlalchemy import Float, ForeignKey, String, TypeDecorator, create_engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 from sqlalchemy.pool import StaticPool
 
@@ -22,6 +22,47 @@ class Author(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str]
     books: Mapped[list[Book]] = relationship(order_by="Book.id", back_populates="author")
+
+
+class Point:
+    """A value whose `==` is no truth value, as that of an array."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def __eq__(self, other):
+        raise TypeError("compare the texts")
+
+    __hash__ = None
+
+
+class PointType(TypeDecorator):
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value, _dialect):
+        return value.text
+
+    def process_result_value(self, value, _dialect):
+        return Point(value)
+
+    def compare_values(self, one, other):
+        return one.text == other.text
+
+
+class NoNumber(TypeDecorator):
+    impl = Float
+    cache_ok = True
+
+    def process_result_value(self, _value, _dialect):
+        return float("nan")
+
+
+class Place(Base):
+    __tablename__ = "place"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    point: Mapped[Point] = mapped_column(PointType)
+    height: Mapped[float] = mapped_column(NoNumber)
 
 
 class Book(Base):
@@ -107,6 +148,20 @@ def test_refreshes_are_compared_by_the_names_of_columns(engine, shadow):
         assert found[4].name == "renamed"
 
     assert list(shadow.differences) == [Difference("Author", (5,), "name")]
+
+
+def test_values_are_compared_as_their_types_say(engine, shadow):
+    with Session(engine) as session:
+        session.add_all(Place(point=Point(f"{i} {i}"), height=1.0) for i in range(10))
+        session.commit()
+        places = session.scalars(select(Place).order_by(Place.id)).all()
+        session.commit()
+        assert [place.point.text for place in places[:3]] == ["0 0", "1 1", "2 2"]
+        behind_its_back(session, "UPDATE place SET point = '7 7' WHERE id = 5")
+        assert places[4].point.text == "7 7"
+        assert places[5].point.text == "5 5"
+
+    assert list(shadow.differences) == [Difference("Place", (5,), "point")]
 
 
 def test_differences_are_bounded_and_all_are_counted(engine, shadow, caplog):
