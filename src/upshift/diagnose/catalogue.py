@@ -132,8 +132,8 @@ CATALOGUE: Mapping[str, Entry] = {
             Severity.WARNING,
             "Missing index",
             "A statement reads many rows to keep few, or sorts them, because no index serves its conditions "
-            "and its order. The index that is named was built on trial: the planner used it, and the workload, "
-            "executed on a copy, gained more by it than its writes paid for it.",
+            "and its order. The index that is named was built on trial: the planner used it, and the "
+            "workload, executed on a copy, gained more by it than its writes paid for it.",
         ),
         Entry(
             "UP202",
