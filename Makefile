@@ -14,8 +14,14 @@ SQLALCHEMY_TESTS := $(addprefix tests/contract/test_,sqlalchemy_contract.py pool
 	$(addprefix tests/unit/sql/,capture fetch_plans loading plans pool replicas uses test_wrapping.py) \
 	$(addprefix tests/integration/sql/replicas/test_,routing.py calls.py)
 
+# Installs a package, unless a command finds what is in it.
+debian = @{ $(1); } >/dev/null || { \
+	[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && \
+	apt-get install -qy --no-install-recommends $(2); } || \
+	echo "$(2) is not installed, so its tests are skipped (Debian's package $(2) has it)"
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos-sql lint bench contract prometheus pgbouncer mariadb clean
+.PHONY: help demo test test-sqlalchemy20 chaos-sql lint bench contract prometheus pgbouncer mariadb clean
 
 help:  ## Show the targets
 	@sed -nE 's/^([a-z-]+):.*##  *(.*)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -36,23 +42,19 @@ lint: $(VENV)/.dev  ## Run ruff, mypy --strict and the import contracts
 contract: $(VENV)/.dev .venv-sqlalchemy-2.0/.contract  ## Run the tests that pin SQLAlchemy's private parts, on its older versions
 	.venv-sqlalchemy-2.0/bin/python -m pytest -q -p no:cacheprovider $(SQLALCHEMY_TESTS)
 
+test-sqlalchemy20: .venv-sqlalchemy-2.0/.all  ## Run all tests of statements on the oldest SQLAlchemy
+	.venv-sqlalchemy-2.0/bin/python -m pytest -n $(WORKERS) --dist worksteal -p no:cacheprovider \
+		tests/contract tests/unit/sql tests/unit/cache tests/integration/sql tests/integration/cache \
+		tests/integration/diagnose $(ARGS)
+
 prometheus:  ## Install Prometheus for its tests, where that is possible
-	@{ command -v prometheus && command -v promtool; } >/dev/null || { \
-		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && \
-		apt-get install -qy --no-install-recommends prometheus; } || \
-		echo "Prometheus is not installed, so its tests are skipped (Debian's package prometheus has it)"
+	$(call debian,command -v prometheus && command -v promtool,prometheus)
 
 mariadb:  ## Install MariaDB for its tests, where that is possible
-	@command -v mariadbd >/dev/null || { \
-		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && \
-		apt-get install -qy --no-install-recommends mariadb-server; } || \
-		echo "MariaDB is not installed, so its tests are skipped (Debian's package mariadb-server has it)"
+	$(call debian,command -v mariadbd,mariadb-server)
 
 pgbouncer:  ## Install PgBouncer for its tests, where that is possible
-	@{ command -v pgbouncer || [ -x /usr/sbin/pgbouncer ]; } >/dev/null || { \
-		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && \
-		apt-get install -qy --no-install-recommends pgbouncer; } || \
-		echo "PgBouncer is not installed, so its tests are skipped (Debian's package pgbouncer has it)"
+	$(call debian,command -v pgbouncer || [ -x /usr/sbin/pgbouncer ],pgbouncer)
 
 chaos-sql: $(VENV)/.dev  ## Stop, kill and cut off a database under load, with each driver, again and again
 	CHAOS_ROUNDS=$${CHAOS_ROUNDS:-4} $(BIN)/python -m pytest -q tests/chaos/test_database.py $(ARGS)
@@ -91,4 +93,9 @@ $(VENV)/.bench: $(VENV)/.dev
 	grep -vi '^sqlalchemy==' constraints.txt > .venv-sqlalchemy-2.0/constraints.txt
 	.venv-sqlalchemy-2.0/bin/pip install -q --disable-pip-version-check -c .venv-sqlalchemy-2.0/constraints.txt \
 		-e '.[postgres,servers]' 'sqlalchemy==2.0.40' aiosqlite hypothesis pytest pytest-asyncio pytest-timeout
+	@touch $@
+
+.venv-sqlalchemy-2.0/.all: .venv-sqlalchemy-2.0/.contract
+	.venv-sqlalchemy-2.0/bin/pip install -q --disable-pip-version-check -c .venv-sqlalchemy-2.0/constraints.txt \
+		-e '.[demo,redis]' 'sqlalchemy==2.0.40' --group dev
 	@touch $@
