@@ -57,6 +57,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from functools import partial
 from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import ORMExecuteState
     from sqlalchemy.orm.state import InstanceState
 
-    from upshift.record import Record
+    from upshift.record import CallSite, Record
     from upshift.sql.fetch_plans.learned import FetchPlan
     from upshift.sql.fetch_plans.plan import Plan
 
@@ -128,24 +129,27 @@ class _Learning:
 
     Attributes:
         runs: what its executions brought.
-        waiting: the values that wait in its objects.
-        dialects: by mapper, the dialect of its engine if that is served, else None.
+        waiting: the values that wait in its objects; None where nothing was fetched.
         record: the request that it was last seen in.
         operation: that request's method and route.
     """
 
-    __slots__ = ("dialects", "operation", "record", "runs", "waiting")
+    __slots__ = ("operation", "record", "runs", "waiting")
 
     def __init__(self) -> None:
         self.record: Record | None = None
         self.operation = NO_REQUEST
         self.runs = Runs()
-        self.waiting: WeakSet[Waiting] = WeakSet()
-        self.dialects: dict[Any, Any] = {}
+        self.waiting: WeakSet[Waiting] | None = None
+
+    def keep(self, waiting: Waiting) -> None:
+        if self.waiting is None:
+            self.waiting = WeakSet()
+        self.waiting.add(waiting)
 
     def write(self) -> None:
-        waiting, self.waiting = self.waiting, WeakSet()
-        for each in waiting:
+        waiting, self.waiting = self.waiting, None
+        for each in waiting or ():
             each.write()
 
 
@@ -207,7 +211,7 @@ class FetchPlans:
             for target, name, listener in self._listeners:
                 event.remove(target, name, listener)
             for learning in list(self._sessions.values()):
-                for waiting in learning.waiting:
+                for waiting in learning.waiting or ():
                     waiting.end()
 
     def learned(self) -> tuple[FetchPlan, ...]:
@@ -238,35 +242,38 @@ class FetchPlans:
             self._on_write(execution.session)
             return None
         try:
-            plan, learning = self._note(execution)
+            noted = self._note(execution)
         except Exception as error:  # noqa: BLE001 - logged and counted
             self._count(error)
             return None
-        if plan is None or learning is None:
+        if noted is None:
             return None
+        plan, learning = noted
         result = execution.invoke_statement()
         if isinstance(result, ChunkedIteratorResult):
             self._fetch_with(result, plan, execution, learning)
         return result
 
-    def _note(self, execution: ORMExecuteState) -> tuple[Plan | None, _Learning | None]:
-        """Remember an execution, learn from it, and return the plan for what it will bring."""
+    def _note(self, execution: ORMExecuteState) -> tuple[Plan, _Learning] | None:
+        """Remember an execution, learn from it, and return the plan for what it will bring.
+
+        Each statement of the ORM passes through here, so this counts its function calls.
+        """
         statement: Any = execution.statement
         subject = statement._propagate_attrs.get("plugin_subject")
         if subject is None:
-            return None, None
+            return None
         # They are Core's until SQLAlchemy's ORM has seen the statement once.
         options: Any = getattr(statement, "_compile_options", None)
         path = getattr(options, "_current_path", None)
         session, mapper = execution.session, subject.mapper
+        if not path and not _leads_on(statement, mapper):
+            return None
         learning = self._sessions.get(session)
         if learning is None:
             learning = self._sessions[session] = _Learning()
-        if mapper not in learning.dialects:
-            dialect = session.get_bind(**execution.bind_arguments).dialect
-            learning.dialects[mapper] = dialect if dialect in self._served else None
-        dialect = learning.dialects[mapper]
-        if dialect is None or session._flushing:
+        dialect = session.get_bind(**execution.bind_arguments).dialect
+        if dialect not in self._served or session._flushing:
             learning.runs.begin(None)
         elif path:
             learning.runs.begin(self._related(execution, learning, path, dialect))
@@ -276,16 +283,18 @@ class FetchPlans:
             site = origin(self._call_sites, sys._getframe(3))
             if site is None:
                 learning.runs.begin(None)
-            else:
-                shape = (
-                    len(getattr(statement, "_where_criteria", ())),
-                    len(getattr(statement, "_setup_joins", ())),
-                    len(statement._with_options),
-                )
-                place = Place(self._operation(learning), site, mapper, shape)
-                learning.runs.begin(Run(Execution(place)))
-                return self._plans.get(place), learning
-        return None, None
+                return None
+            shape = (
+                len(getattr(statement, "_where_criteria", ())),
+                len(getattr(statement, "_setup_joins", ())),
+                len(statement._with_options),
+            )
+            place = _new_place((self._operation(learning), site, mapper, shape))
+            learning.runs.begin(Run(Execution(place)))
+            if mapper in self._plans.roots:
+                plan = self._plans.get(place)
+                return (plan, learning) if plan is not None else None
+        return None
 
     def _operation(self, learning: _Learning) -> str:
         record = self._current.get() if self._current is not None else None
@@ -357,7 +366,7 @@ class FetchPlans:
     ) -> None:
         """Have each chunk of a result fetched for when its rows have become objects."""
         session, root = execution.session, execution.statement._propagate_attrs["plugin_subject"].mapper
-        is_async = learning.dialects[root].is_async
+        is_async = session.get_bind(**execution.bind_arguments).dialect.is_async
         autoflush = execution.load_options._autoflush
         inner = result.chunks
 
@@ -412,7 +421,7 @@ class FetchPlans:
                 plan.settle()
                 continue
             if fetch.waiting is not None:
-                learning.waiting.add(fetch.waiting)
+                learning.keep(fetch.waiting)
             todo += ((child, reached) for child in node.children.values())
 
     def _count(self, fault: Exception) -> None:
@@ -421,6 +430,21 @@ class FetchPlans:
             logger.error(
                 "upshift could not learn what to fetch with a statement; it runs as it is", exc_info=fault
             )
+
+
+_new_place: Callable[[tuple[str, CallSite, Mapper[Any], tuple[int, ...]]], Place] = partial(
+    tuple.__new__, Place
+)
+
+
+def _leads_on(statement: Any, mapper: Mapper[Any]) -> bool:  # noqa: ANN401 - of several classes
+    """Tell whether a statement may bring objects that have relationships."""
+    if not mapper.relationships and len(mapper.self_and_descendants) == 1:
+        return False
+    for column in getattr(statement, "_raw_columns", ()):
+        if column._is_from_clause:
+            return True
+    return not hasattr(statement, "_raw_columns")
 
 
 def _objects(rows: Sequence[Any], root: Mapper[Any], *, are_objects: bool) -> list[Any]:

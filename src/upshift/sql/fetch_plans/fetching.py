@@ -17,7 +17,7 @@ from sqlalchemy.orm.attributes import instance_dict, instance_state
 from sqlalchemy.orm.base import PASSIVE_NO_RESULT
 
 from upshift.sql.fetch_plans.waiting import Waiting, waiting_in
-from upshift.sql.loading.preload import _what_is_wanted, is_as_loaded
+from upshift.sql.loading.preload import is_as_loaded, what_is_wanted
 from upshift.sql.loading.selectin import Slot, is_loadable, load_related
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Fetch:
             return []
         found: list[Any] = []
         lacking = self._lacking(objects, found)
-        wanted_by = _what_is_wanted(relationship)
+        wanted_by = what_is_wanted(relationship)
         fetched = self._by_owner(lacking) if wanted_by is None else self._by_identity(lacking, wanted_by)
         if fetched:
             first = fetched[0][0]

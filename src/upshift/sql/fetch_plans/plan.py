@@ -223,6 +223,9 @@ class Tally:
 class Plans:
     """All plans of one application, by place.
 
+    Attributes:
+        roots: the mappers that there were plans for.
+
     Example:
         >>> plans = Plans()
         >>> len(plans)
@@ -230,6 +233,7 @@ class Plans:
     """
 
     def __init__(self) -> None:
+        self.roots: set[Mapper[Any]] = set()
         self._plans: OrderedDict[Place, Plan] = OrderedDict()
 
     def __len__(self) -> int:
@@ -248,6 +252,7 @@ class Plans:
         plan = self._plans.get(place)
         if plan is None:
             plan = self._plans[place] = Plan()
+            self.roots.add(place.root)
             while len(self._plans) > MAX_PLANS:
                 self._plans.popitem(last=False)
         return plan

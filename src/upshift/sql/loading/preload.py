@@ -269,7 +269,7 @@ class SessionLoads:
         size = walk.next_size()
         first = Slot(state, state.dict)
         siblings = self._siblings(session, state, relationship, walk)
-        wanted_by = _what_is_wanted(relationship)
+        wanted_by = what_is_wanted(relationship)
         if wanted_by is None:
             return ([first, *islice(siblings, size - 1)] if size > 1 else []), []
         asked = wanted_by(state, state.dict)
@@ -361,7 +361,7 @@ def come_meanwhile(
     walk = waiting_in(state, relationship.key)
     if walk is not None:
         return walk.take(state)
-    wanted_by = _what_is_wanted(relationship)
+    wanted_by = what_is_wanted(relationship)
     if wanted_by is None or state.modified:
         return PASSIVE_NO_RESULT
     found = session.identity_map.get(cast("Any", wanted_by(state, state.dict)))
@@ -386,7 +386,7 @@ def is_as_loaded(state: InstanceState[Any], key: str) -> bool:
     )
 
 
-def _what_is_wanted(
+def what_is_wanted(
     relationship: RelationshipProperty[Any],
 ) -> Callable[[InstanceState[Any], dict[str, Any]], _Identity | None] | None:
     """Return what names the object that a lazy load would ask the database for, None if it asks otherwise.
