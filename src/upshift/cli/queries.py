@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import msgspec
 
-from upshift.cli.statement_tables import show_comparison, show_queries
+from upshift.cli.statement_tables import show_comparison, show_queries, tell_notes
 from upshift.cli.statements_of import ALL, statements_of
 from upshift.sql.analysis.comparison import compare_documents
 from upshift.sql.analysis.document import SORTS, TOP, Choice, encode
@@ -38,6 +38,7 @@ def queries(targets: tuple[str, ...], top: int, sort: str, route: str, compare: 
     told = statements_of(targets[0], choice)
     if form == "json":
         click.echo(encode(told.document))
+        tell_notes(told.notes)
     else:
         show_queries(told.document, told.notes)
 
@@ -45,7 +46,9 @@ def queries(targets: tuple[str, ...], top: int, sort: str, route: str, compare: 
 def _compare(targets: tuple[str, ...], form: str) -> None:
     told = [statements_of(target, ALL) for target in targets]
     comparison = compare_documents(*(each.document for each in told))
+    notes = [note for each in told for note in each.notes]
     if form == "json":
         click.echo(msgspec.json.encode(comparison))
+        tell_notes(notes)
     else:
-        show_comparison(comparison, [note for each in told for note in each.notes])
+        show_comparison(comparison, notes)

@@ -13,7 +13,7 @@ from rich.console import Console
 from upshift.cli.interruption import interruptible
 from upshift.cli.progress import ProgressLine
 from upshift.cli.replay_table import show_replayed
-from upshift.cli.statement_tables import show_queries
+from upshift.cli.statement_tables import show_queries, tell_notes
 from upshift.diagnose import Report, Severity, diagnose
 from upshift.diagnose.formats import FORMATS
 from upshift.diagnose.recorded import observe
@@ -96,6 +96,7 @@ def replay(
     replayed = _send(engine, recording, workload, top=top, timeout=timeout, repeats=repeats)
     if output == "json":
         click.echo(msgspec.json.encode(replayed))
+        tell_notes(recorded.remarks)
     else:
         show_replayed(replayed, earlier, recorded.remarks)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import click
 from rich.console import Console
 from rich.style import Style
 from rich.text import Text
@@ -81,6 +82,12 @@ def show_comparison(comparison: Comparison, notes: Iterable[str], console: Conso
     console = console or Console()
     show(_changes(comparison), console)
     show(_told((*comparison.notes, *notes)), console)
+
+
+def tell_notes(notes: Iterable[str]) -> None:
+    """Print notes beside a document that has no place for them, on standard error."""
+    for line, _ in _told(notes):
+        click.echo(line, err=True)
 
 
 def show(lines: Iterable[Line], console: Console) -> None:

@@ -80,7 +80,10 @@ def ask(url: str, path: str, query: Mapping[str, object]) -> bytes:
     Raises:
         UpshiftError: it does not answer, or not with what was asked for.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise UpshiftError(f"{one_line(url)} is no address of an application: {error}") from error
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise UpshiftError(f"{one_line(url)} is no address of an application: http://127.0.0.1:8000")
     path = parts.path if parts.path.strip("/") else path

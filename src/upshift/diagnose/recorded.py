@@ -1,7 +1,8 @@
 """What a recording tells, as an observation that the rules read like that of a running application.
 
 They find in it what they find in the application itself, but for what needs a database (UP201 and others
-that are told what a planner says) or the application's source: the query that a fix names as `session.get`
+that are told what a planner says), what only sampled requests tell (UP104, UP106) and what only the pool
+knows (UP404); and but for what needs the application's source: the query that a fix names as `session.get`
 is known by its line, so the command has to run in the folder that the application ran in.
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -99,6 +100,16 @@ def test_a_comparison_is_told_as_json(run, recording):
     assert (change["kind"], change["sites"][0]["line"]) == ("faster", 7)
 
 
+@pytest.mark.parametrize("command", [["queries"], ["queries", "--compare"]])
+def test_what_a_document_has_no_place_for_is_told_beside_it(run, recording, command):
+    torn = recording("torn")
+    with Path(torn).open("ab") as file:
+        file.write(b'{"kind":"rec')
+    result = run(*command, torn, "--format", "json")
+    assert json.loads(result.stdout)["version"] == 1
+    assert "note: its last line is torn" in result.stderr
+
+
 def test_two_targets_need_to_be_compared(run, recording):
     result = run("queries", recording("a"), recording("b"))
     assert result.exit_code == 2
@@ -111,6 +122,7 @@ def test_two_targets_need_to_be_compared(run, recording):
         ("/nowhere/shop.recording", "cannot be read"),
         ("ftp://127.0.0.1/", "is no address"),
         ("http://", "is no address"),
+        ("http://[::1", "is no address"),
         ("http://127.0.0.1:1", "does not answer"),
         ("http://127.0.0.1:99999", "does not answer"),
     ],

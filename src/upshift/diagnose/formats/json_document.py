@@ -17,6 +17,7 @@ from upshift.diagnose.finding import Severity
 from upshift.diagnose.formats.display import enclosing, relative
 from upshift.diagnose.formats.fingerprint import fingerprints
 from upshift.diagnose.report import Skipped  # noqa: TC001 - msgspec reads the types when it decodes
+from upshift.record.encodable import encodable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,7 +127,7 @@ def json(report: Report, *, root: Path | None = None) -> bytes:
             notes=report.notes,
         ),
     )
-    plain = _encodable(msgspec.to_builtins(document))
+    plain = encodable(msgspec.to_builtins(document))
     return msgspec.json.format(msgspec.json.encode(plain), indent=2) + b"\n"
 
 
@@ -149,16 +150,3 @@ def _entry(finding: Finding, fingerprint: str, root: Path | None) -> Entry:
 
 def _location(site: CallSite, root: Path | None) -> Location:
     return Location(relative(site.file, root), site.line, enclosing(site.function))
-
-
-def _encodable(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Replace lone surrogates: file names of another encoding have them, and UTF-8 cannot carry them."""
-    match value:
-        case str():
-            return value.encode("utf-8", "replace").decode("utf-8")
-        case list() | tuple():
-            return [_encodable(item) for item in value]
-        case dict():
-            return {_encodable(key): _encodable(item) for key, item in value.items()}
-        case _:
-            return value

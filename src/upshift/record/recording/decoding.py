@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 MAX_CHARACTERS = 64_000_000
 """Characters of all defined texts together; no writer defines as many."""
 
+MAX_BASES = 50
+"""Classes that one may inherit from, one from the other; making it takes time in proportion."""
+
 
 class Decoder:
     """Decodes the lines of one recording, in their order."""
@@ -84,6 +87,8 @@ class Decoder:
 
     def _entity(self, defined: Class) -> Entity:
         bases = () if defined.base is None else (self._entities[defined.base, 0].class_,)
+        if bases and len(bases[0].__mro__) > MAX_BASES:
+            raise ValueError(f"a class inherits from more than {MAX_BASES} others")
         key = tuple(Column(Table(table), name) for table, name in defined.key)
         return Entity(type(defined.name, bases, {}), key)
 

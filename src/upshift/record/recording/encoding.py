@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from upshift.record.callsite import CallSite
+from upshift.record.encodable import encodable
 from upshift.record.ongoing import Excerpt
 from upshift.record.recording.frames import (
     MAX_COUNT,
@@ -93,7 +94,7 @@ class Encoder:
             return self._encoder.encode(frame) + b"\n"
         except UnicodeEncodeError:
             plain = msgspec.to_builtins(frame, str_keys=True, enc_hook=str)
-            return self._encoder.encode(_encodable(plain)) + b"\n"
+            return self._encoder.encode(encodable(plain, "backslashreplace")) + b"\n"
 
     def _statement(self, statement: Statement) -> StatementFrame:
         frame = StatementFrame(
@@ -186,16 +187,3 @@ class Encoder:
 
 def _no_record() -> RecordFrame:
     return RecordFrame(method="", path="", started=0.0, status=0, seconds=0.0)
-
-
-def _encodable(value: object) -> object:
-    """Replace lone surrogates, which UTF-8 cannot carry."""
-    match value:
-        case str():
-            return value.encode("utf-8", "backslashreplace").decode("utf-8")
-        case list() | tuple():
-            return [_encodable(item) for item in value]
-        case dict():
-            return {_encodable(key): _encodable(item) for key, item in value.items()}
-        case _:
-            return value

@@ -48,6 +48,7 @@ class RecordingSink:
             end = max(data.rfind(b"\n", start, start + self._room) + 1, start)
         if end == start:
             self.is_full = True
+            self._room = 0  # a shorter line may refer to what this one defines
             self.left_out += data.count(b"\n", start)
             return len(data)
         # Half a line is ended before others follow, where the rest of it was given up.

@@ -69,7 +69,7 @@ class RecordingWriter:
         on_close: called before it is closed, when it still takes records.
 
     Raises:
-        RecordingError: the file exists, or cannot be made.
+        RecordingError: the file exists or cannot be made, or is to be smaller than its own first line.
     """
 
     def __init__(  # noqa: PLR0913 - what a recording tells of itself, all by name
@@ -205,10 +205,6 @@ class RecordingWriter:
 
     def _open(self) -> None:
         self.path = Path(self._pattern.replace(_PID, str(os.getpid()))).absolute()
-        sink = RecordingSink(self.path, self._max_bytes - _END)
-        self._sink = sink
-        self._encoder = Encoder(_folder(), keep_parameters=self._keep_parameters)
-        self._writer = Writer(sink, _notice, _log, "records")
         header = Header(
             format=FORMAT,
             upshift=_version(),
@@ -220,7 +216,17 @@ class RecordingWriter:
             keep_parameters=self._keep_parameters,
             settings=self._settings,
         )
-        self._writer.write(msgspec.json.encode(header) + b"\n")
+        first_line = msgspec.json.encode(header) + b"\n"
+        room = self._max_bytes - _END
+        if len(first_line) > room:
+            raise RecordingError(
+                f"a recording of {self._max_bytes:,} bytes has no room for records: its first and last lines"
+                f" take {len(first_line) + _END:,}; give it a larger max_bytes"
+            )
+        self._sink = RecordingSink(self.path, room)
+        self._encoder = Encoder(_folder(), keep_parameters=self._keep_parameters)
+        self._writer = Writer(self._sink, _notice, _log, "records")
+        self._writer.write(first_line)
 
     def _left_out(self) -> int:
         return self._sink.left_out if self._sink else 0

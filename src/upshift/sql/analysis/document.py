@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import msgspec
 
+from upshift.record.encodable import encodable
 from upshift.sql.analysis.windows import MAX_WINDOWS, Usage, Window
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ def encode(document: Document) -> bytes:
     try:
         return msgspec.json.encode(document)
     except UnicodeEncodeError:  # a lone surrogate, in a file's name or a literal's place
-        return msgspec.json.encode(_encodable(msgspec.to_builtins(document)))
+        return msgspec.json.encode(encodable(msgspec.to_builtins(document)))
 
 
 def _row(statistics: StatementStatistics, seconds: float, windows: tuple[Window, ...], root: str) -> Row:
@@ -259,15 +260,3 @@ def _site(site: CallSite, count: int, root: str) -> Site:
 
 def _is_of(row: Row, route: str) -> bool:
     return any(route in {each, each.partition(" ")[2]} for each in row.routes)
-
-
-def _encodable(value: object) -> object:
-    match value:
-        case str():
-            return value.encode("utf-8", "replace").decode("utf-8")
-        case list() | tuple():
-            return [_encodable(item) for item in value]
-        case dict():
-            return {_encodable(key): _encodable(item) for key, item in value.items()}
-        case _:
-            return value

@@ -111,6 +111,17 @@ def test_what_the_lines_define_is_bounded(write, record, statement, path, monkey
     assert recording.unreadable == 2
 
 
+def test_how_far_classes_inherit_is_bounded(lines, path):
+    classes = {"0": {"name": "A"}} | {str(n): {"name": "A", "base": n - 1} for n in range(1, 12_000)}
+    hostile = {"kind": "record", "method": "GET", "path": "/", "started": 0.0, "status": 200, "seconds": 0.1}
+    path.write_bytes(
+        lines[0] + msgspec.json.encode(hostile | {"classes": classes}) + b"\n" + b"".join(lines[1:])
+    )
+    recording = Recording(path)
+    assert paths(recording) == ["/0", "/1", "/2"]
+    assert recording.unreadable == 1
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 8))
 def test_whatever_happened_to_a_file_it_is_read_or_refused(lines, path, seed, count):

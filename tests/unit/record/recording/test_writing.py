@@ -134,6 +134,12 @@ def test_a_file_grows_no_larger_than_was_said(path, record, statement, caplog):
     assert len([each for each in caplog.records if "as large as" in each.message]) == 1
 
 
+def test_a_file_without_room_for_its_first_line_is_refused_and_not_made(path):
+    with pytest.raises(RecordingError, match="larger max_bytes"):
+        RecordingWriter(path, max_bytes=300)
+    assert not path.exists()
+
+
 def test_a_burst_is_cut_to_so_many_records_a_second(path, record):
     with RecordingWriter(path, records_per_second=10) as writer:
         started = time.monotonic()

@@ -6,7 +6,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from upshift.sql.analysis.trends import TIMES, compare, halves
@@ -105,21 +105,22 @@ def test_the_largest_change_comes_first():
     assert [trend.digest for trend in compare(before, after)] == ["e", "d"]
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**32), st.floats(0.0001, 1.0), st.floats(0.0, 0.4))
-def test_noise_makes_no_trend(seed, seconds, bursts):
-    """Twenty statements whose times scatter, with whole windows slowed by neighbours: nothing is told."""
-    generator = random.Random(seed)
+@pytest.mark.parametrize("bursts", [0.0, 0.15, 0.3])
+def test_of_a_hundred_comparisons_of_noise_no_more_than_five_tell_a_trend(bursts):
+    """Twenty statements whose times scatter, with whole windows slowed by neighbours; the seeds are fixed."""
     names = [f"d{number}" for number in range(20)]
 
-    def noisy():
+    def noisy(generator):
         slowed = 1 + generator.random() * 2 * (generator.random() < bursts)
         return window(
-            {name: [seconds * slowed * generator.lognormvariate(0, 0.8) for _ in range(10)] for name in names}
+            {name: [0.01 * slowed * generator.lognormvariate(0, 0.8) for _ in range(10)] for name in names}
         )
 
-    told = compare([noisy() for _ in range(12)], [noisy() for _ in range(12)])
-    assert len(told) <= 1  # 5 % of all comparisons may tell of one
+    def is_told(seed):
+        generator = random.Random(seed)
+        return bool(compare([noisy(generator) for _ in range(12)], [noisy(generator) for _ in range(12)]))
+
+    assert sum(map(is_told, range(100))) <= 5  # the confidence that is promised
 
 
 @given(st.integers(2, 30))
