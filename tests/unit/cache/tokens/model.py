@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum, IntEnum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Mutant(Enum):
     DELETE_BEFORE_AND_AFTER = auto()
 
 
-class Step(Enum):
+class Step(IntEnum):  # hashed as a number, many million times
     """Where a writer stands."""
 
     OPEN = auto()
@@ -82,6 +82,7 @@ def check(mutant: Mutant = Mutant.NONE, *, writers: int = 2, readers: int = 2, r
     start = State(0, None, frozenset(), None, ((Step.OPEN, False),) * writers, (Reader(reads),) * readers)
     before: dict[State, tuple[State, str] | None] = {start: None}
     waiting = deque([start])
+    looked_at: set[State] = set()
     while waiting:
         state = waiting.popleft()
         for name, after, served in _steps(state, mutant):
@@ -89,6 +90,9 @@ def check(mutant: Mutant = Mutant.NONE, *, writers: int = 2, readers: int = 2, r
                 return Checked(
                     len(before), Violation((*_schedule(before, state), name), served, state.database)
                 )
+            if after in looked_at:  # as it was before it was renamed
+                continue
+            looked_at.add(after)
             reached = _canonical(_sorted(after) if mutant is Mutant.NONE else after, mutant)
             if reached not in before:
                 before[reached] = (state, name)
@@ -250,15 +254,19 @@ def _new_token(state: State) -> int:
 def _sorted(state: State) -> State:
     writers = sorted(range(len(state.writers)), key=lambda each: _place(state, each))
     return state._replace(
-        writers=tuple(state.writers[each] for each in writers),
-        intents=frozenset(now for now, each in enumerate(writers) if each in state.intents),
-        readers=tuple(sorted(state.readers, key=lambda each: each._replace(token=each.token or 0))),
+        writers=tuple([state.writers[each] for each in writers]),
+        intents=frozenset([now for now, each in enumerate(writers) if each in state.intents]),
+        readers=tuple(sorted(state.readers, key=_rank)),
     )
 
 
 def _place(state: State, writer: int) -> tuple[int, bool, bool]:
     step, may_happen = state.writers[writer]
-    return step.value, may_happen, writer in state.intents
+    return step, may_happen, writer in state.intents
+
+
+def _rank(reader: Reader) -> tuple[int, str, int, int]:
+    return reader.reads_left, reader.step, reader.token or 0, reader.value
 
 
 def _canonical(state: State, mutant: Mutant) -> State:
@@ -267,8 +275,12 @@ def _canonical(state: State, mutant: Mutant) -> State:
     names: dict[int | None, int | None] = {None: None, GONE: GONE}
     for token in _tokens(state):
         names.setdefault(token, len(names))
+    if all(name == token for token, name in names.items()):
+        return state
     return state._replace(
         tag=names[state.tag],
         entry=(state.entry[0], names[state.entry[1]]) if state.entry else None,
-        readers=tuple(each._replace(token=names[each.token]) for each in state.readers),
+        readers=tuple(
+            [Reader(left, step, names[token], value) for left, step, token, value in state.readers]
+        ),
     )
