@@ -225,7 +225,8 @@ class FetchPlans:
 
     def _on_expire(self, state: InstanceState[Any], attributes: Iterable[str] | None) -> None:
         if attributes is not None:  # else SQLAlchemy has removed all loaders itself
-            for name in attributes:
+            # Whatever waits, as it may have been fetched by one of these attributes, such as a foreign key.
+            for name in tuple(state.callables):
                 waiting = waiting_in(state, name)
                 if waiting is not None:
                     waiting.discard(state)

@@ -252,6 +252,20 @@ class TestWrites:
         session.expire(orders[0], ["items"])
         assert [item.id for item in orders[0].items] == [24, 72]
 
+    @pytest.mark.parametrize("again", [Session.expire, Session.refresh])
+    def test_a_foreign_key_that_is_loaded_anew_leads_elsewhere(self, engine, plans, order_class, again):
+        def read(session):
+            return session.scalars(select(order_class).order_by(order_class.id)).all()
+
+        with Session(engine) as session:
+            assert all(order.customer for order in read(session))
+        with Session(engine) as session:
+            first, *_ = read(session)
+            assert (first.customer_id, bool(inspect(first).callables)) == (2, True)  # its customer waits
+            session.connection().execute(text("UPDATE orders SET customer_id = 4 WHERE id = 1"))
+            again(session, first, ["customer_id"])
+            assert first.customer.name == "customer 4"
+
     def test_a_collection_that_was_set_stays(self, orders):
         orders[0].items = []
         assert orders[0].items == []
