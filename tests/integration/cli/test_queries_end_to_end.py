@@ -16,6 +16,9 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner
+
+from upshift.cli import commands
 
 SHOP = """
 import os
@@ -147,33 +150,48 @@ def upshift(folder, *arguments):
     )
 
 
+@pytest.fixture
+def told(shop, monkeypatch):
+    """Run a command in this process, which spares the second that another takes to start."""
+    monkeypatch.chdir(shop)
+
+    def run(*arguments):
+        result = CliRunner().invoke(
+            commands.upshift, arguments, env={"COLUMNS": "80"}, catch_exceptions=False
+        )
+        assert result.exit_code == 0, result.stderr
+        return result.stdout
+
+    return run
+
+
 def line_of(text):
     return next(number for number, line in LINES.items() if text in line)
 
 
-def test_what_runs_is_told_recorded_and_replayed(shop, postgres_database):
+def test_what_runs_is_told_recorded_and_replayed(shop, told, postgres_database):
     with served(shop, postgres_database) as (url, _):
         for number in range(1, 21):
             assert get(f"{url}/orders")[0] == 200
             assert get(f"{url}/orders/{number}")[0] == 200
         assert get(f"{url}/fails")[0] == 500
 
-        told = upshift(shop, "queries", url, "--format", "json", "--sort", "count")
-        assert told.returncode == 0, told.stderr
-        document = json.loads(told.stdout)
+        asked = upshift(shop, "queries", url, "--format", "json", "--sort", "count")
+        assert asked.returncode == 0, asked.stderr
+        document = json.loads(asked.stdout)
         lazy = document["statements"][0]
         assert (lazy["count"], lazy["routes"]) == (160, {"GET /orders": 160})
         lazy_line = line_of("return [order.customer")
         assert [(each["file"], each["line"]) for each in lazy["sites"]] == [("shop.py", lazy_line)]
         assert document["executions"] == 160 + 20 + 20 + 1
 
-        errors = json.loads(upshift(shop, "queries", url, "--format", "json", "--sort", "errors").stdout)
+        errors = json.loads(told("queries", url, "--format", "json", "--sort", "errors"))
         assert list(errors["statements"][0]["errors"].values()) == [1]
 
-        table = upshift(shop, "queries", url, "--route", "/orders/{order_id}")
-        assert f"shop.py:{line_of('session.get(Order')} order" in table.stdout
-        assert "purchase.customer_id" in table.stdout
-        assert max(map(len, table.stdout.splitlines())) <= 80
+        table = told("queries", url, "--route", "/orders/{order_id}")
+        assert f"shop.py:{line_of('session.get(Order')} order" in table
+        assert "purchase.customer_id" in table
+        assert max(map(len, table.splitlines())) <= 80
 
         assert get(f"{url}/upshift/queries", x_forwarded_for="127.0.0.1")[0] == 403
         assert get(f"{url}/upshift/queries", host="shop.example")[0] == 403
@@ -190,15 +208,12 @@ def test_what_runs_is_told_recorded_and_replayed(shop, postgres_database):
     assert [each["location"]["line"] for each in findings if each["code"] == "UP101"] == [lazy_line]
     assert "select(Order).options(selectinload(Order.customer))" in findings[0]["fix"][0]
 
-    again = upshift(shop, "replay", recording.name, "--database", postgres_database, "--format", "json")
-    assert again.returncode == 0, again.stderr
-    sent = json.loads(again.stdout)["statements"]
+    again = told("replay", recording.name, "--database", postgres_database, "--format", "json")
+    sent = json.loads(again)["statements"]
     assert [(each["note"], each["recorded_rows"] == each["rows"]) for each in sent] == [("", True)] * 3
 
-    same = upshift(shop, "queries", recording.name, "--format", "json", "--sort", "count")
-    assert [row["count"] for row in json.loads(same.stdout)["statements"]] == [
-        row["count"] for row in document["statements"]
-    ]
+    same = json.loads(told("queries", recording.name, "--format", "json", "--sort", "count"))
+    assert [row["count"] for row in same["statements"]] == [row["count"] for row in document["statements"]]
 
 
 def test_a_server_that_is_killed_leaves_a_recording(shop, postgres_database):
