@@ -58,9 +58,10 @@ from sqlalchemy.orm.base import PASSIVE_NO_RESULT
 from sqlalchemy.util.concurrency import in_greenlet
 
 from upshift.record import CallSites
+from upshift.sql.loading.ahead import waiting_in
 from upshift.sql.loading.claim import claim_names
 from upshift.sql.loading.cohorts import Experience
-from upshift.sql.loading.preload import SessionLoads, come_meanwhile, is_as_loaded, waiting_in
+from upshift.sql.loading.preload import SessionLoads, come_meanwhile, is_as_loaded
 from upshift.sql.loading.refresh import expired_in, refreshed, wanted_by
 from upshift.sql.loading.selectin import BATCH, is_covered, is_loadable, result_of
 from upshift.sql.loading.shadow import Shadow

@@ -24,8 +24,9 @@ from sqlalchemy.orm.exc import DetachedInstanceError
 from sqlalchemy.pool import StaticPool
 
 from upshift.sql.loading import preload
+from upshift.sql.loading.ahead import waiting_in
 from upshift.sql.loading.batching import Batching, UncoveredSQLAlchemyWarning
-from upshift.sql.loading.preload import MAX_WALKS, waiting_in
+from upshift.sql.loading.preload import MAX_WALKS
 
 
 class Base(DeclarativeBase):

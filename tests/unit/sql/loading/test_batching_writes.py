@@ -23,8 +23,8 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.orm.exc import DetachedInstanceError
 
+from upshift.sql.loading.ahead import waiting_in
 from upshift.sql.loading.batching import Batching
-from upshift.sql.loading.preload import waiting_in
 
 
 class Base(DeclarativeBase):
