@@ -6,9 +6,13 @@ import secrets
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from upshift.sql.loading.claim import claim_names
 from upshift.testing.servers import PostgresServer, ValkeyServer, postgres, valkey
+
+settings.register_profile("upshift", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("upshift")  # a machine that is busy with other things fails no test
 
 claim_names()  # before any test loads objects: see its module
 
