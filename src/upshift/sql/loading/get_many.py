@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from sqlalchemy import Row, inspect, select, tuple_
 from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
+from sqlalchemy.orm import scoped_session
 from sqlalchemy.orm.attributes import instance_state
 
 from upshift.sql.loading.cohorts import SCHEDULE
@@ -24,13 +25,17 @@ _Key = tuple[Any, ...]
 
 @overload
 def get_many(
-    session: Session, model: type[_Model], keys: Iterable[Any], *, options: Sequence[ORMOption] = ()
+    session: Session | scoped_session[Session],
+    model: type[_Model],
+    keys: Iterable[Any],
+    *,
+    options: Sequence[ORMOption] = (),
 ) -> list[_Model | None]: ...
 
 
 @overload
 def get_many(
-    session: AsyncSession,
+    session: AsyncSession | async_scoped_session[AsyncSession],
     model: type[_Model],
     keys: Iterable[Any],
     *,
@@ -39,7 +44,7 @@ def get_many(
 
 
 def get_many(
-    session: Session | AsyncSession,
+    session: Session | scoped_session[Session] | AsyncSession | async_scoped_session[AsyncSession],
     model: type[_Model],
     keys: Iterable[Any],
     *,
@@ -50,7 +55,7 @@ def get_many(
     What the session holds already, and has not expired, is taken from it without SQL.
 
     Args:
-        session: a session, or an asynchronous one, whose answer has to be awaited.
+        session: a session or a registry of them; with an asynchronous one the answer has to be awaited.
         model: the mapped class.
         keys: primary keys as `session.get` takes them: a value, a tuple or row where the key has several
             columns, or a dictionary by attribute. None, which foreign keys may be, stands for no object.
@@ -78,6 +83,8 @@ def get_many(
         ...     [city and city.name for city in get_many(session, City, [2, 1, 3, 2])]
         ['Tainan', 'Taipei', None, 'Tainan']
     """
+    if isinstance(session, scoped_session | async_scoped_session):
+        session = session()
     if isinstance(session, AsyncSession):
         return session.run_sync(lambda inner: _get_many(inner, model, list(keys), options))
     return _get_many(session, model, list(keys), options)

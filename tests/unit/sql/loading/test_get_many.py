@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import ForeignKey, create_engine, delete, select, text
 from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, joinedload, mapped_column, relationship
+from sqlalchemy.ext.asyncio import (
+    AsyncSession,
+    async_scoped_session,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    joinedload,
+    mapped_column,
+    relationship,
+    scoped_session,
+    sessionmaker,
+)
 from sqlalchemy.pool import StaticPool
 
 from upshift.sql import get_many
@@ -159,6 +175,24 @@ async def test_an_async_session_is_awaited(tmp_path):
         cities = await get_many(session, City, [2, 99_999, 1])
         assert [city and city.id for city in cities] == [2, None, 1]
     await engine.dispose()
+
+
+async def test_the_session_of_a_registry_serves(tmp_path):
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'cities.db'}")
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    current = async_scoped_session(async_sessionmaker(engine), scopefunc=asyncio.current_task)
+    await current().run_sync(fill)
+    assert [city and city.id for city in await get_many(current, City, [2, 99_999])] == [2, None]
+    await current.remove()
+    await engine.dispose()
+
+
+def test_so_does_that_of_a_thread(engine):
+    current = scoped_session(sessionmaker(engine))
+
+    assert [city and city.id for city in get_many(current, City, [2, 99_999])] == [2, None]
+    current.remove()
 
 
 keys = st.lists(st.one_of(st.none(), st.integers(1, 30), st.integers(4_995, 5_005)), max_size=30)
