@@ -27,8 +27,7 @@ from advisor_schemas import SCHEMAS, Query, Schema
 from report import Case, progress, report
 from sqlalchemy.pool import NullPool
 
-from upshift.sql.indexes.advisor import advise
-from upshift.sql.indexes.workload import Work
+from upshift.sql.indexes.advisor import Work, advise
 from upshift.testing.servers import postgres
 
 if TYPE_CHECKING:

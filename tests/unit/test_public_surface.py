@@ -119,6 +119,10 @@ SURFACE = {
         "sync_engine_for",
         "undo_indexes",
     },
+    "upshift.sql.indexes.advisor": {
+        "Work",
+        "advise",
+    },
     "upshift.traffic": {
         "Compression",
         "accepts_gzip",

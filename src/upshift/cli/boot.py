@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from upshift.errors import ApplicationLoadError, DatabaseUnavailableError
+from upshift.sql.engines import is_own
 from upshift.sql.plans.explain import first_line
 
 if TYPE_CHECKING:
@@ -73,8 +74,9 @@ def _place_of(error: BaseException) -> str:
 
 
 def find_engines() -> tuple[Engine, ...]:
-    """Return the engines that live in this process; an async engine's is the sync one inside it."""
-    return tuple(each for each in gc.get_objects() if issubclass(type(each), Engine))
+    """Return the application's engines in this process; an async one's is the sync one inside it."""
+    engines = (each for each in gc.get_objects() if issubclass(type(each), Engine))
+    return tuple(each for each in engines if not is_own(each))
 
 
 def check_databases(engines: Iterable[Engine]) -> None:

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 _NO_ROUTES = "it tells no GET routes; Upshift reads those of FastAPI, of Starlette, and of an OpenAPI schema"
 
+MAX_ROUNDS = 3
+"""Times that the routes are driven because the application made an engine on the way, the first included."""
+
 SEVERITIES = {severity.label: severity for severity in Severity}
 
 
@@ -123,7 +126,7 @@ async def _observe(
 ) -> tuple[Observation, Survey]:
     asyncio.get_running_loop().set_default_executor(Threads())
     async with lifespan(app):
-        while True:
+        for _ in range(MAX_ROUNDS):
             engines = find_engines()
             check_databases(set(engines) - set(checked))
             observed = Upshift(app, engine=engines, settings=settings)
@@ -131,5 +134,6 @@ async def _observe(
             observation = observed.observation()
             observed.close()
             if set(find_engines()) <= set(engines):
-                return observation, driven
+                break
             checked = engines  # the application made an engine on the way: once more, with that one observed
+    return observation, driven

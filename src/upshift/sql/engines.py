@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 10
 """How long a connection to a PostgreSQL server that does not answer is tried."""
 
+OWN = {"upshift_own": True}
+"""Execution options of each engine that Upshift makes for itself, to tell it from an application's."""
+
 _IN_MEMORY = {None, "", ":memory:"}
 
 
@@ -49,11 +52,22 @@ def engine_for(url: str | sa.URL) -> sa.Engine:
         ) from error
     match url.get_backend_name():
         case "sqlite":
-            return sa.create_engine(url.set(drivername="sqlite"), poolclass=NullPool)
+            url = url.set(drivername="sqlite")
+            return sa.create_engine(url, poolclass=NullPool, execution_options=OWN)
         case "postgresql" | "postgres":
             return _postgres_engine(url)
         case name:
             raise IndexAdviceError(f"index advice knows PostgreSQL and SQLite, not {name}")
+
+
+def is_own(engine: sa.Engine) -> bool:
+    """Whether Upshift has made an engine for itself.
+
+    Example:
+        >>> is_own(engine_for("sqlite:///shop.db")), is_own(sa.create_engine("sqlite:///shop.db"))
+        (True, False)
+    """
+    return bool(engine.get_execution_options().get("upshift_own"))
 
 
 def sync_engine_for(engine: sa.Engine | AsyncEngine) -> sa.Engine:
@@ -85,7 +99,8 @@ def _postgres_engine(url: sa.URL) -> sa.Engine:
             url = url.set(query=options | ({"sslmode": url.query["ssl"]} if "ssl" in url.query else {}))
         url = url.set(drivername="postgresql+psycopg")
     try:
-        return sa.create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_SECONDS})
+        waits = {"connect_timeout": CONNECT_SECONDS}
+        return sa.create_engine(url, poolclass=NullPool, connect_args=waits, execution_options=OWN)
     except ModuleNotFoundError as error:
         raise MissingExtraError("a synchronous connection to PostgreSQL", "postgres") from error
 

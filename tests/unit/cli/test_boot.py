@@ -7,6 +7,8 @@ from sqlalchemy import create_engine
 from upshift.cli import boot
 from upshift.cli.boot import check_databases, find_engines, load_application
 from upshift.errors import ApplicationLoadError, DatabaseUnavailableError
+from upshift.sql import engine_for
+from upshift.sql.plans.aside import aside_engine
 
 
 @pytest.fixture
@@ -87,3 +89,13 @@ def test_a_database_that_hangs_is_given_up(monkeypatch):
 
         with pytest.raises(DatabaseUnavailableError, match="did not answer"):
             check_databases([engine])
+
+
+def test_an_engine_of_upshifts_own_is_none_of_the_applications():
+    theirs = create_engine("sqlite:///shop.db")
+    ours = (engine_for("sqlite:///shop.db"), aside_engine(theirs))
+
+    found = find_engines()
+
+    assert theirs in found
+    assert not set(ours) & set(found)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from upshift.errors import IndexAdviceError, MissingExtraError
 from upshift.sql.indexes.advice import AdviceReport, consolidate
-from upshift.sql.indexes.workload import as_workload
+from upshift.sql.indexes.workload import Work, as_workload
 
 try:
     from upshift.sql.indexes.cases import Cases
@@ -30,13 +30,14 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from upshift.sql.indexes.advice import How
-    from upshift.sql.indexes.workload import Work
     from upshift.sql.placeholders import Sample
 
 MAX_SECONDS = 120.0
 """How long candidates are tried; what was found by then is proved, which takes a little longer."""
 
 _MOST_LEFT = 0.8  # of a statement's cost, where execution has the last word
+
+__all__ = ["Work", "advise"]
 
 
 def advise(  # noqa: PLR0913 - settings with defaults, named by their callers

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from upshift.errors import MissingExtraError
-from upshift.sql.engines import engine_for
+from upshift.sql.engines import OWN, engine_for
 from upshift.sql.plans.explain import ExplainRefusedError
 
 if TYPE_CHECKING:
@@ -43,12 +43,13 @@ def aside_engine(engine: sa.Engine) -> sa.Engine:
             return _mysql_engine(engine.url)
         return engine_for(engine.url)
     pool = NullPool(engine.pool._creator, _dispatch=engine.pool.dispatch)
-    return sa.create_engine(engine.url, pool=pool)
+    return sa.create_engine(engine.url, pool=pool, execution_options=OWN)
 
 
 def _mysql_engine(url: sa.URL) -> sa.Engine:
     try:
-        return sa.create_engine(url.set(drivername="mysql+pymysql"), poolclass=NullPool)
+        url = url.set(drivername="mysql+pymysql")
+        return sa.create_engine(url, poolclass=NullPool, execution_options=OWN)
     except ModuleNotFoundError as error:
         raise MissingExtraError("a synchronous connection to MariaDB or MySQL", "mysql") from error
 
