@@ -4,6 +4,9 @@ Every request is counted, but few are looked at: those with statements, those th
 sample; and all of them when each has a line in the log. To keep a record for a tenth of a second costs more
 than all that is counted of it, since the next request then has no warm memory to use again. So what is
 counted is four numbers, which wait for those of other requests of its kind; and most records go at once.
+
+Those that are taken for their statements alone are not completed either: what parameters, headers and
+connections tell is asked of kept records, and in lines, spans and recordings, which take all of them.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from upshift.record.backlog import Backlog
-from upshift.record.completion import complete
+from upshift.record.completion import complete, let_go
 from upshift.record.fork import after_fork
 from upshift.record.method import OTHER_METHOD, known_method
 from upshift.record.model import SERVER_ERROR, is_failure
@@ -117,7 +120,7 @@ class Closing:
         keeper: keeps those worth keeping, and knows what is slow.
         counted: tells the series in which requests of a kind are counted; None where nobody wants them.
         takers: get the records with statements, those that failed, were slow, streamed, or sampled by the
-            caller.
+            caller; they are complete only where they are kept, or all are taken.
         after: called when some have been counted and taken.
         slow_request_seconds: what counts as slow on any route.
         takes_all: the takers get every record; it may be changed at any time.
@@ -174,11 +177,15 @@ class Closing:
             self._settle(tally)
         is_long = seconds > tally.limit
         is_kept = is_long or random() < self._sample_rate  # noqa: S311 - sampling, not secrets
-        is_taken = statements or is_long or self.takes_all or record.is_streamed or record.is_sampled
-        if not (is_kept or is_taken):
+        takes_all = self.takes_all
+        is_taken = statements or is_long or takes_all or record.is_streamed or record.is_sampled
+        if is_kept or takes_all:
+            complete(record)
+        elif is_taken:
+            let_go(record)
+        else:
             record.scope = None
             return
-        complete(record)
         if is_kept:
             self._keeper.keep(record)
         if is_taken:

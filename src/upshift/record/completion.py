@@ -1,4 +1,4 @@
-"""What is read of a request, and made of its statements, only when its record is kept or taken."""
+"""What is read of a request, and made of its statements, only when its record is kept or told of."""
 
 from __future__ import annotations
 
@@ -46,6 +46,26 @@ def complete(record: Record) -> None:
             record.content_type = _text(value).partition(";")[0].rstrip()
         elif name == b"content-encoding":
             record.content_encoding = _text(value)
+
+
+def let_go(record: Record) -> None:
+    """Let go of all that a closed record refers to, where nobody will ask what it tells.
+
+    Example:
+        >>> from upshift.record.model import Record, Statement
+        >>> record = Record("GET", "/orders/7", 0.0)
+        >>> record.add(Statement("SELECT 1", 0.0))
+        >>> record.statements[0].bound = ("secret",)
+        >>> let_go(record)
+        >>> record.statements[0].bound is None
+        True
+    """
+    record.scope = None
+    record.request_headers = record.response_headers = ()
+    if record.statements:
+        record.checkouts = None
+        for statement in record.statements:
+            statement.bound = None
 
 
 def _text(value: bytes) -> str:

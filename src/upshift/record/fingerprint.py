@@ -22,10 +22,14 @@ MAX_VALUE = 1_000
 """Characters or bytes of a value, likewise, and bits of a number."""
 
 _KEY = token_bytes(16)
-_SIMPLE = frozenset(
-    {bool, bytes, date, datetime, Decimal, float, int, str, time, timedelta, type(None), UUID}
-)
+_BOUNDED = frozenset({bool, date, float, timedelta, type(None), UUID})
+_SIMPLE = _BOUNDED | {bytes, datetime, Decimal, int, str, time}
 _ZONES = frozenset({type(None), timezone, ZoneInfo})
+
+# A union in their place would be made anew for each value.
+_SETS = (dict, tuple, list)
+_TEXTS = (str, bytes)
+_TIMES = (datetime, time)
 
 
 def fingerprint(parameters: object) -> bytes | None:
@@ -42,7 +46,7 @@ def fingerprint(parameters: object) -> bytes | None:
         >>> fingerprint(([1, 2],)) is None
         True
     """
-    if not isinstance(parameters, dict | tuple | list) or len(parameters) > MAX_PARAMETERS:
+    if not isinstance(parameters, _SETS) or len(parameters) > MAX_PARAMETERS:
         return None
     values = tuple(parameters.values() if isinstance(parameters, dict) else parameters)
     if not all(map(_is_comparable, values)):
@@ -55,10 +59,12 @@ def _is_comparable(value: object) -> bool:
     kind = type(value)
     if kind not in _SIMPLE:
         return False
-    if isinstance(value, str | bytes):
-        return len(value) <= MAX_VALUE
+    if kind in _BOUNDED:
+        return True
     if isinstance(value, int):
         return value.bit_length() <= MAX_VALUE
-    if isinstance(value, datetime | time):
+    if isinstance(value, _TEXTS):
+        return len(value) <= MAX_VALUE
+    if isinstance(value, _TIMES):
         return type(value.tzinfo) in _ZONES
     return not isinstance(value, Decimal) or len(value.as_tuple().digits) <= MAX_VALUE

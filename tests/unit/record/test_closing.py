@@ -210,6 +210,24 @@ def test_the_takers_get_what_is_out_of_the_ordinary(facts, is_taken):
     assert taken == ([one] if is_taken else [])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "is_compared"),
+    [({"sample_rate": 0.0}, False), ({"sample_rate": 1.0}, True), ({"takes_all": True}, True)],
+)
+def test_parameters_are_compared_where_somebody_may_ask_and_let_go_of_anyway(arguments, is_compared):
+    taken = []
+    keeper = Kept(takers=[taken.append], **arguments)
+    one = record()
+    one.statements = some_statement() + some_statement()
+    for statement in one.statements:
+        statement.bound = (7,)
+    keeper.close(one)
+    keeper.drain()
+    assert taken == [one]
+    assert [each.bound for each in one.statements] == [None, None]
+    assert all((each.fingerprint is not None) == is_compared for each in one.statements)
+
+
 def test_the_takers_get_every_record_where_they_want_all():
     taken = []
     keeper = Kept(takers=[taken.append], takes_all=True)

@@ -1,7 +1,8 @@
 """What headers tell of a request when it is over."""
 
-from upshift.record import Record
-from upshift.record.completion import MAX_VALUE, complete
+from upshift.record import Record, Statement
+from upshift.record.completion import MAX_VALUE, complete, let_go
+from upshift.record.pool import Checkout
 
 
 def completed(request=(), response=()):
@@ -37,3 +38,14 @@ def test_it_lets_go_of_the_headers_and_twice_changes_nothing():
 def test_a_long_value_is_cut():
     record = completed(response=[(b"content-type", b"x" * 1_000_000)])
     assert len(record.content_type) == MAX_VALUE
+
+
+def test_what_is_let_go_refers_to_no_parameters_connections_or_headers():
+    record = Record("GET", "/", 0.0)
+    record.scope, record.request_headers = {"type": "http"}, [(b"accept", b"*/*")]
+    record.add(Statement("SELECT 1", 0.0))
+    record.statements[0].bound = ("secret",)
+    record.checkouts = [Checkout("shop", record, 0.0)]
+    let_go(record)
+    assert (record.scope, record.request_headers, record.checkouts) == (None, (), None)
+    assert (record.statements[0].bound, record.statements[0].fingerprint, record.holds) == (None, None, ())

@@ -43,10 +43,10 @@ class Recordings:
 
     def add(self, recording: RecordingWriter) -> RecordingWriter:
         """Begin with a recording; it leaves by itself when it is closed."""
-        self._drain()  # what was closed before is not in it
+        self._on_change(True)
+        self._drain()  # what was closed before is not in it, nor complete
         recording.on_close = self._remove
         self._open = (*self._open, recording)
-        self._on_change(True)
         return recording
 
     def flush(self) -> None:
