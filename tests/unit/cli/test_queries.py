@@ -110,6 +110,16 @@ def test_what_a_document_has_no_place_for_is_told_beside_it(run, recording, comm
     assert "note: its last line is torn" in result.stderr
 
 
+def test_a_saved_document_with_times_that_nothing_takes_is_refused(run, recording, tmp_path):
+    document = json.loads(run("queries", recording(), "--format", "json", "--top", "100000").stdout)
+    for row in document["statements"]:
+        row["windows"] = [[window, executions, 1e308] for window, executions, _ in row["windows"]]
+    (tmp_path / "saved.json").write_bytes(msgspec.json.encode(document))
+    result = run("queries", "--compare", tmp_path / "saved.json")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "times that no statement takes" in result.stderr
+
+
 def test_two_targets_need_to_be_compared(run, recording):
     result = run("queries", recording("a"), recording("b"))
     assert result.exit_code == 2

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import msgspec
 
+from upshift.errors import UpshiftError
 from upshift.record.encodable import encodable
 from upshift.sql.analysis.windows import MAX_WINDOWS, Usage, Window
 
@@ -32,6 +33,9 @@ SORTS: Mapping[Sort, Callable[[Row], float]] = {
     "errors": lambda row: row.failed,
 }
 """What rows are sorted by, the largest first."""
+
+MAX_LOG = 50.0
+"""The logarithm of more seconds than anything has taken."""
 
 TOP = 20
 """Statements told where nothing else is asked for."""
@@ -203,7 +207,11 @@ def select(document: Document, choice: Choice) -> Document:
 
 
 def windows_of(document: Document) -> tuple[Window, ...]:
-    """Return the windows that a document tells of, for `upshift.sql.analysis.trends.compare`."""
+    """Return the windows that a document tells of, for `upshift.sql.analysis.trends.compare`.
+
+    Raises:
+        UpshiftError: it tells of times that are none, as a file may that somebody has written by hand.
+    """
     windows = []
     for records in document.windows:
         window = Window()
@@ -211,6 +219,8 @@ def windows_of(document: Document) -> tuple[Window, ...]:
         windows.append(window)
     for row in document.statements:
         for number, executions, logs in row.windows:
+            if abs(logs) > MAX_LOG * executions:
+                raise UpshiftError(f"the document tells of times that no statement takes ({row.digest})")
             if number < len(windows):
                 windows[number].usage[row.digest] = Usage(executions, logs)
     return tuple(windows)
