@@ -196,7 +196,7 @@ class Upshift:
                 self._recordings.take,
                 *map(unless_excerpt, self._takers()),
             ),
-            after=(self._database.drain, *self._writers()),
+            after=(self._statements.settle, self._database.drain, *self._writers()),
             slow_request_seconds=settings.slow_request_seconds,
             takes_all=self._needs_all(),
         )

@@ -1,26 +1,39 @@
-"""What each kind of statement cost, in fixed memory: one row per digest, folded when a request ends."""
+"""What each kind of statement cost, in fixed memory: one row per digest, folded when a request ends.
+
+What ended together is folded together: executions of one text from one line on one route share all that has
+to be looked up, and of some dozens each then costs a sixth of what one alone does.
+"""
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from upshift.record import Histogram
 from upshift.record.fork import after_fork
 from upshift.record.ongoing import Ongoing
 from upshift.sql.analysis.digest import Digests
-from upshift.sql.analysis.windows import LONGEST_SECONDS, Usage, Windows
+from upshift.sql.analysis.windows import LONGEST_SECONDS, Windows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from upshift.record import CallSite, Record, Statement
     from upshift.sql.analysis.digest import Digest
-    from upshift.sql.analysis.windows import Window
+    from upshift.sql.analysis.windows import Usage, Window
+
+    _Alike = tuple[str, CallSite | None, str, Window]
 
 MAX_DIGESTS = 1_000
 """Digests kept; executions of further ones are only counted, in `StatementTable.untold`."""
 
 MAX_ORIGINS = 16
 """Call sites, routes and classes of exceptions kept for each digest."""
+
+MAX_WAITING = 1_000
+"""Statements that wait for each other, until somebody asks or has them settled."""
 
 _Key = TypeVar("_Key", bound=object)
 
@@ -42,8 +55,6 @@ class StatementStatistics:
     """
 
     __slots__ = (
-        "_usage",
-        "_window",
         "digest",
         "errors",
         "failed",
@@ -67,41 +78,34 @@ class StatementStatistics:
         self.routes: dict[str, int] = {}
         self.sql = sql
         self.parameters: Any = None
-        self._window: Window | None = None
-        self._usage = Usage()
 
     @property
     def site(self) -> CallSite | None:
         """The call site of most executions."""
         return max(tuple(self.sites), key=self.sites.__getitem__, default=None)
 
-    # In one piece, as it is done for every statement.
-    def add(self, statement: Statement, route: str, slow_seconds: float, window: Window) -> None:
-        """Count one execution, which belongs to a window of time."""
-        seconds = statement.execute_seconds + statement.fetch_seconds
-        times = self.seconds
-        if seconds >= times.max or times.count == 0:
-            self.sql = statement.sql
-            self.parameters = statement.parameters
-        times.add(seconds)
-        self.rows += statement.rows or 0
-        if seconds >= slow_seconds:
-            self.slow += 1
-        if statement.error is not None:
-            self.failed += 1
-            _count(self.errors, statement.error)
-        site = statement.site
-        if site in self.sites:
-            self.sites[site] += 1
-        elif site is not None:
-            _count(self.sites, site)
-        if route in self.routes:
-            self.routes[route] += 1
-        else:
-            _count(self.routes, route)
-        if window is not self._window:
-            self._window, self._usage = window, window.of(self.digest.id)
-        self._usage.add(seconds)
+    def add(
+        self, alike: Sequence[Statement], site: CallSite | None, route: str, slow_seconds: float, usage: Usage
+    ) -> None:
+        """Count executions of one text, from one line on one route, that belong to one window of time."""
+        times = [statement.execute_seconds + statement.fetch_seconds for statement in alike]
+        longest = max(times)
+        if self.seconds.count == 0 or longest >= self.seconds.max:
+            slowest = alike[times.index(longest)]
+            self.sql = slowest.sql
+            self.parameters = slowest.parameters
+        self.seconds.add_all(times)
+        usage.add_all(times)
+        self.rows += sum([statement.rows or 0 for statement in alike])
+        if longest >= slow_seconds:
+            self.slow += sum(seconds >= slow_seconds for seconds in times)
+        for statement in alike:
+            if statement.error is not None:
+                self.failed += 1
+                _count(self.errors, statement.error)
+        if site is not None:
+            _count(self.sites, site, len(alike))
+        _count(self.routes, route, len(alike))
 
 
 class StatementTable:
@@ -114,9 +118,6 @@ class StatementTable:
     Attributes:
         digests: tells what a statement's executions have in common.
         records: records that sent statements.
-        untold: executions of digests beyond the first `MAX_DIGESTS`, and those that a record, being full, did
-            no more than count.
-        windows: what they came to in the latest windows of time.
     """
 
     def __init__(self, slow_seconds: float = math.inf, longest_window: float = LONGEST_SECONDS) -> None:
@@ -129,42 +130,69 @@ class StatementTable:
     def _begin(self) -> None:
         """Begin with nothing; in a forked child, what is known is the parent's."""
         self.records = 0
-        self.untold = 0
-        self.windows = Windows(self._longest_window)
+        self._untold = 0
+        self._windows = Windows(self._longest_window)
         self._rows: dict[str, StatementStatistics] = {}
+        self._waiting: defaultdict[_Alike, list[Statement]] = defaultdict(list)
+        self._waiting_count = 0
+        self._lock = RLock()  # a signal may ask in the midst of it
 
     def fold(self, record: Record) -> None:
-        """Add the statements of a closed record."""
-        if not isinstance(record, Ongoing):  # whose statements come in excerpts
-            self.untold += record.statements_dropped
-        if not record.statements:
-            return
-        self.records += 1
-        window = self.windows.at(record.started)
-        window.records += 1
-        route = record.operation
-        for statement in record.statements:
-            self._add(statement, route, window)
+        """Add the statements of a closed record, soon: it keeps those until it is asked or they are many."""
+        with self._lock:
+            if not isinstance(record, Ongoing):  # whose statements come in excerpts
+                self._untold += record.statements_dropped
+            statements = record.statements
+            if not statements:
+                return
+            self.records += 1
+            if not self._windows.has(record.started):
+                self.settle()  # as windows may be merged to make room
+            window = self._windows.at(record.started)
+            window.records += 1
+            route, waiting = record.operation, self._waiting
+            for statement in statements:
+                waiting[statement.sql, statement.site, route, window].append(statement)
+            self._waiting_count += len(statements)
+            if self._waiting_count >= MAX_WAITING:
+                self.settle()
+
+    def settle(self) -> None:
+        """Count the statements that wait for others."""
+        with self._lock:
+            waiting, self._waiting, self._waiting_count = self._waiting, defaultdict(list), 0
+            for (sql, site, route, window), alike in waiting.items():
+                digest = self.digests.of(sql)
+                row = self._rows.get(digest.id)
+                if row is None:
+                    if len(self._rows) >= MAX_DIGESTS:
+                        self._untold += len(alike)
+                        continue
+                    row = self._rows[digest.id] = StatementStatistics(digest, sql)
+                row.add(alike, site, route, self._slow_seconds, window.of(digest.id))
 
     def rows(self) -> tuple[StatementStatistics, ...]:
         """Return all statistics, the most expensive first."""
+        self.settle()
         return tuple(sorted(self._rows.values(), key=lambda row: row.seconds.sum, reverse=True))
 
-    def _add(self, statement: Statement, route: str, window: Window) -> None:
-        digest = self.digests.of(statement.sql)
-        row = self._rows.get(digest.id)
-        if row is None:
-            if len(self._rows) >= MAX_DIGESTS:
-                self.untold += 1
-                return
-            row = self._rows[digest.id] = StatementStatistics(digest, statement.sql)
-        row.add(statement, route, self._slow_seconds, window)
+    @property
+    def untold(self) -> int:
+        """Executions of digests beyond the first `MAX_DIGESTS`, and those a full record only counted."""
+        self.settle()
+        return self._untold
+
+    @property
+    def windows(self) -> Windows:
+        """What the statements came to in the latest windows of time."""
+        self.settle()
+        return self._windows
 
 
-def _count(counts: dict[_Key, int], key: _Key) -> None:
-    """Count one more, unless it is new and there are enough."""
+def _count(counts: dict[_Key, int], key: _Key, number: int = 1) -> None:
+    """Count so many more, unless it is new and there are enough."""
     known = counts.get(key)
     if known is not None:
-        counts[key] = known + 1
+        counts[key] = known + number
     elif len(counts) < MAX_ORIGINS:
-        counts[key] = 1
+        counts[key] = number

@@ -12,6 +12,10 @@ setting moves.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 MAX_WINDOWS = 24
 """Windows kept."""
@@ -38,10 +42,10 @@ class Usage:
         self.count = count
         self.logs = logs
 
-    def add(self, seconds: float) -> None:
-        """Count one execution."""
-        self.count += 1
-        self.logs += math.log(seconds) if seconds > _LEAST else _LOG_LEAST
+    def add_all(self, times: Collection[float]) -> None:
+        """Count executions."""
+        self.count += len(times)
+        self.logs += sum([math.log(seconds) if seconds > _LEAST else _LOG_LEAST for seconds in times])
 
     def merge(self, other: Usage) -> None:
         """Add what another came to."""
@@ -106,6 +110,10 @@ class Windows:
         """Return the window of a record; of one that is older than all of them, one that nobody reads."""
         window = self._by_number.get(math.floor(started) >> self._doublings)
         return self._open(started) if window is None else window
+
+    def has(self, started: float) -> bool:
+        """Whether the window of a record is there, so that `at` leaves all others as they are."""
+        return math.floor(started) >> self._doublings in self._by_number
 
     def all(self) -> tuple[Window, ...]:
         """Return the windows, the oldest first; one in which nothing happened is there as well."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from gc import collect
+from weakref import ref
 
 import pytest
 
@@ -11,8 +13,14 @@ from upshift.sql.analysis import statistics as module
 from upshift.sql.analysis.statistics import MAX_ORIGINS, StatementTable
 
 
+class Told(Statement):
+    """A statement of which it can be told whether it is still there."""
+
+    __slots__ = ("__weakref__",)
+
+
 def statement(sql="SELECT a FROM t WHERE id = ?", seconds=0.001, *, line=1, rows=None, parameters=None):
-    made = Statement(sql, 0.0, None if line is None else CallSite("shop/orders.py", line, "list_orders"))
+    made = Told(sql, 0.0, None if line is None else CallSite("shop/orders.py", line, "list_orders"))
     made.execute_seconds = seconds
     made.rows = rows
     made.parameters = parameters
@@ -143,6 +151,38 @@ def test_what_came_when_is_kept_by_windows(table):
     assert [window.records for window in table.windows.all()] == [2, 0, 0, 1]
     assert table.windows.all()[0].usage[digest].count == 4
     assert table.records == 3
+
+
+def test_nothing_is_lost_when_windows_are_merged_while_statements_wait(table):
+    for started in range(100):
+        one = record(statement(), statement())
+        one.started = float(started)
+        table.fold(one)
+    digest = table.rows()[0].digest.id
+    assert sum(window.usage[digest].count for window in table.windows.all()) == 200
+
+
+def test_statements_that_wait_are_bounded(table, monkeypatch):
+    monkeypatch.setattr(module, "MAX_WAITING", 10)
+    statements = [statement() for _ in range(25)]
+    for each in statements:
+        table.fold(record(each))
+    alive = [ref(each) for each in statements]
+    del statements, each
+    collect()
+    assert sum(each() is not None for each in alive) < 10
+    assert table.rows()[0].seconds.count == 25
+
+
+def test_nothing_waits_any_more_when_it_was_settled(table):
+    one = statement()
+    table.fold(record(one))
+    alive = ref(one)
+    del one
+    table.settle()
+    collect()
+    assert alive() is None
+    assert table.rows()[0].seconds.count == 1
 
 
 def test_digests_are_bounded_and_further_executions_are_counted(table, monkeypatch):

@@ -17,7 +17,7 @@ def note(windows, started, count=1):
     window = windows.at(started)
     window.records += 1
     for _ in range(count):
-        window.of("d").add(0.01)
+        window.of("d").add_all([0.01])
 
 
 @given(st.lists(TIMES, max_size=200))
@@ -94,13 +94,12 @@ def test_a_window_without_records_is_there_between_others():
 
 def test_usage_is_told_by_its_geometric_mean():
     usage = Usage()
-    for seconds in (0.001, 0.1):
-        usage.add(seconds)
+    usage.add_all([0.001, 0.1])
     assert (usage.count, math.exp(usage.logs / usage.count)) == (2, pytest.approx(0.01))
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
 def test_an_execution_that_took_no_time_has_a_logarithm(seconds):
     usage = Usage()
-    usage.add(seconds)
+    usage.add_all([seconds])
     assert math.exp(usage.logs) == pytest.approx(1e-6)
