@@ -82,8 +82,9 @@ class CallSites:
                 return None
             code = frame.f_code
             file = code.co_filename
-            is_application = known.get(file)
-            if is_application is None:
+            try:
+                is_application = known[file]
+            except KeyError:
                 is_application = self._classify(file)
             if is_application:
                 found = self._sites.get((id(code), frame.f_lasti))

@@ -151,8 +151,13 @@ class StatementTable:
             window = self._windows.at(record.started)
             window.records += 1
             route, waiting = record.operation, self._waiting
+            sql, site = statements[0].sql, statements[0].site
+            alike = waiting[sql, site, route, window]
             for statement in statements:
-                waiting[statement.sql, statement.site, route, window].append(statement)
+                if statement.sql is not sql or statement.site is not site:  # one that is repeated costs less
+                    sql, site = statement.sql, statement.site
+                    alike = waiting[sql, site, route, window]
+                alike.append(statement)
             self._waiting_count += len(statements)
             if self._waiting_count >= MAX_WAITING:
                 self.settle()

@@ -141,8 +141,8 @@ class Capture:
                 or not context.root_connection._allow_autobegin
             ):
                 return  # the dialect's own statement, such as those it sends on its first connection
-            # The wrapper and two frames of SQLAlchemy's lie between here and whoever executed the statement.
-            statement.site = origin(self._call_sites, sys._getframe(4))
+            # The wrapper and three frames of SQLAlchemy's lie between here and whoever sent the statement.
+            statement.site = origin(self._call_sites, sys._getframe(5))
             record.add(statement)
             checkout = self._checkouts.get(context._dbapi_connection._connection_record)
             # A connection that many requests share, or that outlives its own, would gather without end.
@@ -278,19 +278,16 @@ class _TimedReturning:
 class _TimedFetch(sa_cursor.ResultFetchStrategy):
     """Adds the time and the rows of each fetch to a statement; another strategy does the fetching."""
 
-    __slots__ = ("capture", "inner", "joined", "statement")
+    __slots__ = ("alternate_cursor_description", "capture", "inner", "joined", "statement")
 
     def __init__(
         self, inner: Any, statement: Statement, capture: Capture, joined: JoinedCollections | None = None
     ) -> None:
         self.inner = inner
+        self.alternate_cursor_description = inner.alternate_cursor_description
         self.statement = statement
         self.capture = capture
         self.joined = joined
-
-    @property
-    def alternate_cursor_description(self) -> Any:  # type: ignore[override] # read through to the other strategy
-        return self.inner.alternate_cursor_description
 
     def fetchall(self, result: Any, dbapi_cursor: Any) -> Any:
         started = perf_counter()
