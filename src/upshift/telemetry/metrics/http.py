@@ -186,22 +186,29 @@ class HttpMetrics:
     def _add_statements(self, statements: list[Statement], route: str | None) -> None:
         rows = 0
         slow = self._slow_statement_seconds
+        sql = error = seconds = None
         for statement in statements:
-            digest = self._digest_of(statement.sql)
-            key = (digest, route, statement.error)
-            seconds = self._operations.get(key)
-            if seconds is None:
-                labels = (operation_of(statement.sql), digest, route or "", statement.error or "")
-                seconds = self._operation_seconds.at(labels)
-                if len(self._operations) < MAX_REMEMBERED:
-                    self._operations[key] = seconds
+            # What is repeated, as in a loop of the application's, is looked up once.
+            if seconds is None or statement.sql is not sql or statement.error is not error:
+                sql, error = statement.sql, statement.error
+                seconds = self._operation(sql, route, error)
             took = statement.execute_seconds + statement.fetch_seconds
             seconds.observe(took)
             if took >= slow:
-                self._slow_operations.at((digest, route or "")).add()
+                self._slow_operations.at((self._digest_of(statement.sql), route or "")).add()
             rows += statement.rows or 0
         if rows:
             self._rows.at((route or "",)).add(rows)
+
+    def _operation(self, sql: str, route: str | None, error: str | None) -> Histogram:
+        digest = self._digest_of(sql)
+        key = (digest, route, error)
+        seconds = self._operations.get(key)
+        if seconds is None:
+            seconds = self._operation_seconds.at((operation_of(sql), digest, route or "", error or ""))
+            if len(self._operations) < MAX_REMEMBERED:
+                self._operations[key] = seconds
+        return seconds
 
 
 def _labels(kind: Kind) -> tuple[str, str, str, str]:
