@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import InterfaceError, SQLAlchemyError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -72,6 +73,11 @@ def read_limits(engine: Engine) -> ServerLimits | None:
     try:
         with Engine(beside, engine.dialect, engine.url).connect() as connection:
             return _of_postgres(connection) if engine.dialect.name == "postgresql" else _of_mysql(connection)
+    except (SQLAlchemyError, OSError):
+        raise
+    except Exception as error:
+        # SQLAlchemy 2.0 hands on as it is what asyncpg says of a connection that it cannot make.
+        raise InterfaceError("connect", None, error) from error
     finally:
         beside.dispose()
 
