@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 BLOCKS = 12
 PER_BLOCK = 6
 WARMUP = 3
-LEARNING = 8
+LEARNING = 24
 
 PAGES = (50, 500)
 ORDERS, ITEMS_EACH, PRODUCTS, CUSTOMERS, BRANDS = 2_000, 4, 300, 400, 40
@@ -192,7 +192,7 @@ def async_request(engine: AsyncEngine) -> Request:
 
 
 async def learn(request: Request, statement: Select[Any]) -> None:
-    """Send requests until one has what it needs; each that fails teaches."""
+    """Send requests until the plan is settled; each that fails teaches."""
     for _ in range(LEARNING):
         try:
             await request(statement)

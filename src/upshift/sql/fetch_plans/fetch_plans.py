@@ -15,10 +15,10 @@ The problem
 
 The invariant
     *An attribute read with a plan has the value that a lazy load at that moment would give it*, as with
-    batching (`upshift.sql.loading.batching`), and it is kept in the same way: no loader option is added to
-    the statement. An eager load's value is in the object at once, and wrong as soon as the session adds to
-    the collection, flushes or commits; it also escapes `raiseload`, and sees objects that lazy loads take
-    from the session instead. So the statement is left as it is. When its rows have become objects,
+    batching (`upshift.sql.loading.batching`), and it is kept in the same way: at first no loader option is
+    added to the statement. An eager load's value is in the object at once, and wrong as soon as the session
+    adds to the collection, flushes or commits; it also escapes `raiseload`, and sees objects that lazy loads
+    take from the session instead. So the statement is left as it is. When its rows have become objects,
     SQLAlchemy's selectin loader runs for them as it would with the option, and each value waits beside its
     object until it is read. What endangers this:
 
@@ -31,6 +31,10 @@ The invariant
        expired or detached object takes none.
     3. **The identity map.** A many-to-one whose object is in the session takes it from there.
     4. **Streams.** With `yield_per` each chunk of rows is fetched for when it arrives; nothing is read ahead.
+
+    Waiting costs a few microseconds for each value. A plan whose values are read as a rule is served by
+    options of the statement after all, where these dangers can be ruled out: `upshift.sql.fetch_plans.direct`
+    says how.
 
     There is one place where no lazy value exists to be equal to: a read outside of the greenlet of an
     asynchronous session. It gets what the eager option would have given.
@@ -61,21 +65,23 @@ from functools import partial
 from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.engine.result import ChunkedIteratorResult
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.util.concurrency import in_greenlet
 
 from upshift.record import CallSites
 from upshift.record.model import NO_ROUTE
+from upshift.sql.fetch_plans.direct import Held, direct_of, is_changed, is_new_to, is_plain
 from upshift.sql.fetch_plans.fetching import Fetch
 from upshift.sql.fetch_plans.learned import learned_plans
-from upshift.sql.fetch_plans.plan import Place, Plans, Tally
-from upshift.sql.fetch_plans.runs import Execution, Run, Runs
+from upshift.sql.fetch_plans.plan import OBSERVED, Place, Plans, Tally
+from upshift.sql.fetch_plans.reads import Reads
+from upshift.sql.fetch_plans.runs import Execution, Run, Runs, new_number
 from upshift.sql.fetch_plans.waiting import Waiting, waiting_in
 from upshift.sql.loading.batching import UncoveredSQLAlchemyWarning
 from upshift.sql.loading.claim import claim_names
@@ -87,10 +93,11 @@ if TYPE_CHECKING:
     from contextvars import ContextVar
 
     from sqlalchemy.engine import Dialect, Engine, Result
-    from sqlalchemy.orm import ORMExecuteState
+    from sqlalchemy.orm import ORMExecuteState, RelationshipProperty
     from sqlalchemy.orm.state import InstanceState
 
     from upshift.record import CallSite, Record
+    from upshift.sql.fetch_plans.direct import Direct
     from upshift.sql.fetch_plans.learned import FetchPlan
     from upshift.sql.fetch_plans.plan import Plan
 
@@ -130,17 +137,19 @@ class _Learning:
     Attributes:
         runs: what its executions brought.
         waiting: the values that wait in its objects; None where nothing was fetched.
+        held: the values that statements loaded directly.
         record: the request that it was last seen in.
         operation: that request's method and route.
     """
 
-    __slots__ = ("operation", "record", "runs", "waiting")
+    __slots__ = ("held", "operation", "record", "runs", "waiting")
 
     def __init__(self) -> None:
         self.record: Record | None = None
         self.operation = NO_REQUEST
         self.runs = Runs()
         self.waiting: WeakSet[Waiting] | None = None
+        self.held: list[Held] = []
 
     def keep(self, waiting: Waiting) -> None:
         if self.waiting is None:
@@ -152,6 +161,18 @@ class _Learning:
         for each in waiting or ():
             each.write()
 
+    def release(self, session: Session, *, is_write: bool) -> None:
+        """Take what was loaded directly and not read out of its objects."""
+        held, self.held = self.held, []
+        for each in held:
+            unread = each.end(session)
+            for waiting in each.waiting:
+                self.keep(waiting)
+            if is_write and unread:
+                each.plan.write()
+            elif not is_write and each.is_unread():
+                each.plan.wait()
+
 
 class FetchPlans:
     """Learns what is read of the objects of the given engines' sessions, and fetches it with them.
@@ -161,11 +182,11 @@ class FetchPlans:
         call_sites: tells the application's frames from libraries'.
         current: where the record of the running request is found; nowhere where there are none.
         route_of: tells the route of a record.
+        observed: fetches after which a plan whose values are read becomes options of its statement.
 
     Attributes:
         faults: executions that could not be learned from or fetched for because of a fault in Upshift; they
-            ran
-            as they run without it.
+            ran as they run without it.
         active: whether it is installed; False on a SQLAlchemy that is not covered, and after `close()`.
 
     Example:
@@ -182,17 +203,19 @@ class FetchPlans:
         call_sites: CallSites | None = None,
         current: ContextVar[Record | None] | None = None,
         route_of: Callable[[Record], str | None] = attrgetter("route"),
+        observed: int = OBSERVED,
     ) -> None:
         self._served = frozenset(engine.dialect for engine in engines)
         self._call_sites = call_sites or CallSites()
         self._current = current
         self._route_of = route_of
-        self._plans = Plans()
+        self._plans = Plans(observed)
+        self._reads: dict[RelationshipProperty[Any], Reads] = {}
         self._sessions: WeakKeyDictionary[Session, _Learning] = WeakKeyDictionary()
         self._listeners: tuple[tuple[type, str, Callable[..., Any]], ...] = (
             (Session, "do_orm_execute", self._on_execute),
             (Session, "before_flush", self._on_write),
-            (Session, "after_transaction_end", self._on_write),
+            (Session, "after_transaction_end", self._on_end),
             (Mapper, "expire", self._on_expire),
             (Mapper, "pickle", self._on_pickle),
         )
@@ -210,9 +233,12 @@ class FetchPlans:
             self.active = False
             for target, name, listener in self._listeners:
                 event.remove(target, name, listener)
-            for learning in list(self._sessions.values()):
+            for session, learning in list(self._sessions.items()):
+                learning.release(session, is_write=False)
                 for waiting in learning.waiting or ():
                     waiting.end()
+            for reads in self._reads.values():
+                reads.stop()
 
     def learned(self) -> tuple[FetchPlan, ...]:
         """Return what is fetched, by route and line."""
@@ -222,12 +248,28 @@ class FetchPlans:
         learning = self._sessions.get(session)
         if learning is not None:
             learning.write()
+            learning.release(session, is_write=True)
+
+    def _on_end(self, session: Session, _transaction: object) -> None:
+        learning = self._sessions.get(session)
+        if learning is not None:
+            learning.write()
+            learning.release(session, is_write=False)
+
+    def _on_change(self, session: Session | None) -> None:
+        learning = self._sessions.get(session) if session is not None else None
+        if session is not None and learning is not None:
+            learning.release(session, is_write=True)
 
     def _on_expire(self, state: InstanceState[Any], attributes: Iterable[str] | None) -> None:
+        session = state.session if self._reads else None
+        learning = self._sessions.get(session) if session is not None else None
+        for held in learning.held if learning is not None else ():
+            held.forget(state)
         if attributes is not None:  # else SQLAlchemy has removed all loaders itself
-            # Whatever waits, as it may have been fetched by one of these attributes, such as a foreign key.
-            for name in tuple(state.callables):
-                waiting = waiting_in(state, name)
+            # Also of others: one that is a foreign key may lead elsewhere when it is loaded again.
+            for key in tuple(state.callables):
+                waiting = waiting_in(state, key)
                 if waiting is not None:
                     waiting.discard(state)
 
@@ -250,9 +292,49 @@ class FetchPlans:
         if noted is None:
             return None
         plan, learning = noted
+        if plan.direct and not plan.is_waiting_turn():
+            loaded = self._load_directly(plan, plan.direct, execution, learning)
+            if loaded is not None:
+                return loaded
         result = execution.invoke_statement()
         if isinstance(result, ChunkedIteratorResult):
             self._fetch_with(result, plan, execution, learning)
+        return result
+
+    def _load_directly(
+        self, plan: Plan, direct: Direct, execution: ORMExecuteState, learning: _Learning
+    ) -> Result[Any] | None:
+        """Execute a statement with the plan as its options, or return None where its values have to wait."""
+        session: Session = execution.session
+        statement: Any = execution.statement
+        if not is_new_to(session, direct) or not is_plain(
+            execution, statement._propagate_attrs["plugin_subject"].mapper
+        ):
+            return None
+        number = new_number()
+        try:
+            result = execution.invoke_statement(
+                statement.options(direct.option), execution_options={"prebuffer_rows": True}
+            )
+        except DBAPIError:
+            plan.direct = False
+            raise  # the database's answer, which the same options by hand would have had as well
+        except Exception as error:  # noqa: BLE001 - logged and counted
+            plan.direct = False
+            self._count(error)
+            return None
+        for nodes in direct.nodes.values():
+            for node in nodes:
+                if node.relationship not in self._reads:
+                    self._reads[node.relationship] = Reads(node.relationship, self._on_change)
+        is_async = session.get_bind(**execution.bind_arguments).dialect.is_async
+        held = Held(session, plan, direct, self._reads, numbers=(number, new_number()), is_async=is_async)
+        learning.held.append(held)
+        if is_changed(session):
+            learning.release(session, is_write=True)
+        else:
+            reference = ref(session)
+            held.watch(session, lambda: self._on_change(reference()))
         return result
 
     def _note(self, execution: ORMExecuteState) -> tuple[Plan, _Learning] | None:
@@ -273,6 +355,8 @@ class FetchPlans:
         learning = self._sessions.get(session)
         if learning is None:
             learning = self._sessions[session] = _Learning()
+        if learning.held and (statement._with_options or execution.load_options._populate_existing):
+            learning.release(session, is_write=False)  # they may fill what the plan has filled
         dialect = session.get_bind(**execution.bind_arguments).dialect
         if dialect not in self._served or session._flushing:
             learning.runs.begin(None)
@@ -376,6 +460,8 @@ class FetchPlans:
             is_dirty = session.identity_map._modified or session._new or session._deleted
             if self.active and not session._flushing and not (is_dirty and autoflush):
                 roots = _objects(rows, root, are_objects=result._source_supports_scalars)
+                if plan.observe() and plan.direct is None:
+                    plan.direct = direct_of(root, plan) or False
                 self._fetch(plan, roots, session, learning, is_async=is_async)
 
         def chunks(size: int | None) -> Iterator[Sequence[Any]]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Mapper, RelationshipProperty
 
     from upshift.record import CallSite
+    from upshift.sql.fetch_plans.direct import Direct
 
     Path = tuple[RelationshipProperty[Any], ...]
 
@@ -31,6 +32,15 @@ WORTH = 20
 
 TRIAL = 16
 """Fetches after which the use of a node is looked at."""
+
+OBSERVED = 10
+"""Fetches after which a plan whose values are read is served by options of its statement."""
+
+MAX_OBSERVED = 640
+"""Fetches that it takes again for one whose session often writes before it reads."""
+
+WAITING_TURN = 16
+"""Of so many executions of such a plan one has its values wait, to see which are read."""
 
 PATIENCE = 1_000
 """Fetches without any use after which a node is given up whose lazy load failed: it fails again then."""
@@ -136,6 +146,11 @@ class Node:
             return self.fetches >= PATIENCE and not self.used
         return self.fetches >= TRIAL and self.used * 2 * WORTH < self.fetched
 
+    @property
+    def is_read(self) -> bool:
+        """Whether its values are read as a rule; those that were fetched last may still be."""
+        return self.used * 4 >= self.fetched * 3 > 0
+
     def give_up(self) -> None:
         """Load it lazily again, with all below it, and ask for more evidence the next time."""
         self._needed = min(self._needed * 2, MAX_EVIDENCE)
@@ -151,14 +166,44 @@ class Plan:
     Attributes:
         children: the relationships of these objects.
         is_active: whether anything is fetched with them.
+        direct: the plan as options of the statement; None while its values wait, False where they always do.
     """
 
-    __slots__ = ("_nodes", "children", "is_active")
+    __slots__ = ("_needed", "_nodes", "_observed", "_turns", "children", "direct", "is_active")
 
-    def __init__(self) -> None:
+    def __init__(self, observed: int = OBSERVED) -> None:
         self.children: dict[RelationshipProperty[Any], Node] = {}
         self.is_active = False
+        self.direct: Direct | Literal[False] | None = None
         self._nodes = 0
+        self._observed = 0
+        self._needed = observed
+        self._turns = 0
+
+    def observe(self) -> bool:
+        """Count a fetch whose values will wait, and tell whether what was fetched before was read."""
+        self._observed += 1
+        if not self.direct and self._observed <= self._needed:
+            return False
+        is_read = all(node.is_read for path in self.active() if (node := self.node(path)) is not None)
+        if not is_read:
+            self.wait()
+        return is_read
+
+    def is_waiting_turn(self) -> bool:
+        """Count an execution of a direct plan, and tell whether its values shall wait even so."""
+        self._turns += 1
+        return self._turns % WAITING_TURN == 0
+
+    def wait(self) -> None:
+        """Observe anew."""
+        self.direct = None
+        self._observed = 0
+
+    def write(self) -> None:
+        """Note that the session wrote before values were read: that takes more evidence from now on."""
+        self._needed = min(self._needed * 2, max(self._needed, MAX_OBSERVED))
+        self.wait()
 
     def node(self, path: Path) -> Node | None:
         """Return the node at the end of a path, made where it is not there; None for one too many."""
@@ -175,6 +220,7 @@ class Plan:
 
     def settle(self) -> None:
         """Take note of changed nodes."""
+        self.direct = None
         self.is_active = any(each.is_active for each in self.children.values())
 
     def active(self) -> Iterator[Path]:
@@ -223,6 +269,9 @@ class Tally:
 class Plans:
     """All plans of one application, by place.
 
+    Args:
+        observed: fetches after which a plan whose values are read is served directly.
+
     Attributes:
         roots: the mappers that there were plans for.
 
@@ -232,7 +281,8 @@ class Plans:
         0
     """
 
-    def __init__(self) -> None:
+    def __init__(self, observed: int = OBSERVED) -> None:
+        self._observed = observed
         self.roots: set[Mapper[Any]] = set()
         self._plans: OrderedDict[Place, Plan] = OrderedDict()
 
@@ -251,7 +301,7 @@ class Plans:
         """Return the plan of a place, made where it is not there."""
         plan = self._plans.get(place)
         if plan is None:
-            plan = self._plans[place] = Plan()
+            plan = self._plans[place] = Plan(self._observed)
             self.roots.add(place.root)
             while len(self._plans) > MAX_PLANS:
                 self._plans.popitem(last=False)

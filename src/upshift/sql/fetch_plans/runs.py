@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 MAX_RUNS = 5_000
 """Executions that a session remembers; then the older half is forgotten."""
 
-_new_number: Callable[[], int] = loading._new_runid
+new_number: Callable[[], int] = loading._new_runid
+"""Draws the next number."""
 
 
 class Execution:
@@ -76,7 +77,7 @@ class Runs:
         """Note that an execution begins; None for one whose objects nothing is learned from."""
         if len(self._numbers) >= MAX_RUNS:
             del self._numbers[: MAX_RUNS // 2], self._runs[: MAX_RUNS // 2]
-        self._numbers.append(_new_number())
+        self._numbers.append(new_number())
         self._runs.append(run)
 
     def latest(self) -> Run | None:

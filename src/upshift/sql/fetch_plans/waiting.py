@@ -79,6 +79,11 @@ class Waiting:
         self._list_class = state.class_ if is_plain and not self._impl.dispatch.init_collection else None
 
     def keep(self, fetched: Sequence[tuple[InstanceState[Any], Any]]) -> None:
+        """Let values wait in their objects, and count them as fetched."""
+        self.hold(fetched)
+        self._node.count(len(fetched))
+
+    def hold(self, fetched: Sequence[tuple[InstanceState[Any], Any]]) -> None:
         """Let values wait in their objects."""
         key, load = self._key, self.load
         for state, _ in fetched:
@@ -87,7 +92,6 @@ class Waiting:
             else:  # the class's own, which is immutable
                 state.callables = {key: load}
         self._values = dict(fetched)
-        self._node.count(len(fetched))
 
     def load(self, state: InstanceState[Any], passive: PassiveFlag) -> Any:  # noqa: ANN401 - a mapped value
         """Answer a read of the attribute, as SQLAlchemy calls it."""

@@ -156,13 +156,14 @@ def load_related(
         None,
         immutabledict({"_sa_orm_load_options": load_options, BATCH: True}),
     )
-    if relationship.uselist and _may_repeat(relationship, loader):
+    if relationship.uselist and may_repeat(relationship):
         for slot in slots:
             slot.value = list({id(one): one for one in slot.value}.values())
 
 
-def _may_repeat(relationship: RelationshipProperty[Any], loader: Any) -> bool:
+def may_repeat(relationship: RelationshipProperty[Any]) -> bool:
     """Tell whether the rows may name an object twice for one parent; a lazy load gives it once even so."""
+    loader: Any = relationship._get_strategy(_STRATEGY)
     if loader.entity.is_aliased_class:
         return True
     if relationship.secondary is None:

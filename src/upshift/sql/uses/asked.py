@@ -33,11 +33,12 @@ def eager_loads(statement: Any) -> tuple[Eager, ...]:  # noqa: ANN401 - any stat
     """
     named: dict[RelationshipProperty[Any], bool] = {}
     for option in statement._with_options:
+        is_own = getattr(option, "propagate_to_loaders", False)  # else it is a fetch plan's
         for element in getattr(option, "context", ()):
             path: Any = element.path.path
             relationship = path[-1] if len(path) % 2 == 0 else path[-2]
             strategy = dict(element.strategy or ()).get("lazy")
-            named[relationship] = strategy in _EAGER and element.propagate_to_loaders
+            named[relationship] = is_own and strategy in _EAGER and element.propagate_to_loaders
     by_option = [Eager(each, is_option=True) for each, is_eager in named.items() if is_eager]
     by_mapping = [
         Eager(each, is_option=False)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import MapperProperty
 
     Tell = Callable[[MapperProperty[Any], Any], None]
+    Reading = Callable[[type[Any], Any], Callable[..., Any]]
 
 
 class Watch:
@@ -29,13 +30,15 @@ class Watch:
     Args:
         prop: the attribute.
         tell: called with it and the object before each read.
+        reading: makes the `__get__` of a descriptor, given the plain descriptor's class and the attribute,
+            where telling by a call is too slow.
     """
 
-    def __init__(self, prop: MapperProperty[Any], tell: Tell) -> None:
+    def __init__(self, prop: MapperProperty[Any], tell: Tell, reading: Reading | None = None) -> None:
         self._attributes = tuple(_attributes(prop))
         self.tell: Tell | None = tell
         for attribute in self._attributes:
-            _set_class(attribute, _telling(type(attribute), prop, self))
+            _set_class(attribute, _telling(type(attribute), prop, self, reading))
 
     def stop(self) -> None:
         """Stop watching. Calling it twice does nothing more."""
@@ -57,7 +60,7 @@ def _attributes(prop: MapperProperty[Any]) -> Iterator[QueryableAttribute[Any]]:
             yield attribute
 
 
-def _telling(plain: type[Any], prop: MapperProperty[Any], watch: Watch) -> type[Any]:
+def _telling(plain: type[Any], prop: MapperProperty[Any], watch: Watch, reading: Reading | None) -> type[Any]:
     read: Callable[[Any, Any, Any], Any] = plain.__get__
 
     def __get__(self: Any, instance: Any, owner: Any) -> Any:  # noqa: ANN401, N807 - a descriptor's
@@ -66,6 +69,7 @@ def _telling(plain: type[Any], prop: MapperProperty[Any], watch: Watch) -> type[
         return read(self, instance, owner)
 
     # For SQLAlchemy's cache of statements, which asks an attribute for its `__class__`, it is the plain one.
-    members = {"__slots__": (), "__get__": __get__, "__class__": property(lambda _: plain), "watch": watch}
+    get = reading(plain, prop) if reading is not None else __get__
+    members = {"__slots__": (), "__get__": get, "__class__": property(lambda _: plain), "watch": watch}
     own: type[Any] = type(plain.__name__, (plain,), {**members, "inherit_cache": True})
     return own

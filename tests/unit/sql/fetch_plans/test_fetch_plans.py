@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import pickle
+import sys
 import threading
 import weakref
 from contextlib import closing
@@ -122,6 +123,32 @@ class TestLearning:
         assert counts == [12, 3]
         (plan,) = plans.learned()
         assert plan.options == ("defaultload(Order.items).selectinload(Item.product)",)
+
+
+class TestCost:
+    @pytest.mark.parametrize(("columns", "most"), [("Order", 20), ("Brand", 8), ("column", 8)])
+    def test_a_statement_that_no_plan_serves_takes_few_calls(self, engine, plans, shop, columns, most):
+        statement = select(shop["Order"].id) if columns == "column" else select(shop[columns])
+        calls: list[str] = []
+        depth = 0
+
+        def count(frame, happening, _argument):
+            nonlocal depth
+            if happening == "call" and (depth or frame.f_code is FetchPlans._on_execute.__code__):
+                depth += 1
+                calls.append(frame.f_code.co_qualname)
+            elif happening == "return" and depth:
+                depth -= 1
+
+        with Session(engine) as session:
+            session.execute(statement).all()
+            sys.setprofile(count)
+            try:
+                result = session.execute(statement)
+            finally:
+                sys.setprofile(None)
+            result.all()
+        assert 0 < len(calls) <= most, calls
 
 
 class TestUnlearning:

@@ -75,6 +75,43 @@ RELATIONSHIPS = {
     Tag: ("nodes",),
 }
 OTHER = aliased(Node)
+
+
+label_marks = Table(
+    "label_marks",
+    Base.metadata,
+    Column("leaf_id", ForeignKey("leaf.id"), primary_key=True),
+    Column("label_id", ForeignKey("label.id"), primary_key=True),
+)
+
+
+class Label(Base):
+    __tablename__ = "label"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    tenant: Mapped[int] = mapped_column(default=0)
+    leaves: Mapped[list["Leaf"]] = relationship(
+        secondary=label_marks, back_populates="labels", order_by="Leaf.id"
+    )
+
+
+class Leaf(Base):
+    """The same shapes without subclasses, which plans serve directly."""
+
+    __tablename__ = "leaf"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    tenant: Mapped[int] = mapped_column(default=0)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("leaf.id"))
+    label_id: Mapped[int | None] = mapped_column(ForeignKey("label.id"))
+    parent: Mapped["Leaf | None"] = relationship(back_populates="children", remote_side=[id])
+    children: Mapped[list["Leaf"]] = relationship(
+        back_populates="parent", order_by=id.desc(), cascade="all, delete-orphan"
+    )
+    label: Mapped[Label | None] = relationship()
+    labels: Mapped[list[Label]] = relationship(
+        secondary=label_marks, back_populates="leaves", order_by=Label.id
+    )
+
+
 STATEMENTS = {
     "plain": select(Node).order_by(Node.id),
     "limited": select(Node).order_by(Node.id.desc()).limit(7),
@@ -93,6 +130,23 @@ STATEMENTS = {
     .order_by(Node.id)
     .options(joinedload(Node.tag).selectinload(Tag.nodes), selectinload(Node.children)),
     "refreshing": select(Node).order_by(Node.id).execution_options(populate_existing=True),
+}
+
+LEAF = aliased(Leaf)
+RELATIONSHIPS |= {Leaf: ("parent", "children", "label", "labels"), Label: ("leaves",)}
+LEAVES = {
+    "plain": select(Leaf).order_by(Leaf.id),
+    "limited": select(Leaf).order_by(Leaf.id.desc()).limit(7),
+    "some": select(Leaf).where(Leaf.tenant == 0).order_by(Leaf.id),
+    "distinct": select(Leaf).distinct().order_by(Leaf.id),
+    "with a column": select(Leaf, Leaf.id).order_by(Leaf.id),
+    "aliased": select(LEAF).order_by(LEAF.id),
+    "in chunks": select(Leaf).order_by(Leaf.id).execution_options(yield_per=5),
+    "labels of tenant 0": select(Leaf)
+    .order_by(Leaf.id)
+    .options(with_loader_criteria(Label, Label.tenant == 0)),
+    "eager already": select(Leaf).order_by(Leaf.id).options(selectinload(Leaf.children)),
+    "refreshing": select(Leaf).order_by(Leaf.id).execution_options(populate_existing=True),
 }
 
 graphs = st.integers(1, 24).flatmap(
@@ -126,11 +180,17 @@ writes = st.tuples(
             "retag",
             "again",
             "get",
+            "eagerly",
+            "new",
+            "append",
+            "expire some",
+            "statement",
         ]
     ),
     st.integers(0, 60),
     st.integers(0, 60),
 )
+short_walks = st.lists(st.one_of(reads, writes), min_size=1, max_size=12)
 walks = st.lists(st.one_of(reads, reads, reads, reads, writes), min_size=8, max_size=40)
 
 engine = create_engine("sqlite://", poolclass=StaticPool)
@@ -151,6 +211,23 @@ def fill(tags, nodes):
         for i, (*_, liked) in enumerate(nodes, 1):
             for tag in sorted(each for each in liked if each <= tags):
                 connection.execute(likes.insert(), {"node_id": i, "tag_id": tag})
+
+
+def grow(labels, leaves):
+    """Fill the tables of the leaves with the same graph."""
+    with engine.begin() as connection:
+        for table in (label_marks, Leaf.__table__, Label.__table__):
+            connection.execute(delete(table))
+        connection.execute(
+            Label.__table__.insert(), [{"id": i, "tenant": i % 2} for i in range(1, labels + 1)]
+        )
+        for i, (tenant, _, parent, label, _) in enumerate(leaves, 1):
+            known = label if label and label <= labels else None
+            row = {"id": i, "tenant": tenant, "parent_id": parent, "label_id": known}
+            connection.execute(Leaf.__table__.insert(), row)
+        for i, (*_, marked) in enumerate(leaves, 1):
+            for label in sorted(each for each in marked if each <= labels):
+                connection.execute(label_marks.insert(), {"leaf_id": i, "label_id": label})
 
 
 def name(value):
@@ -188,35 +265,52 @@ def play(walk, statement, *, autoflush):
 
 def step(session, met, kind, first, second, *, statement):
     one = met[first % len(met)]
+    keys = RELATIONSHIPS[type(one)]
     match kind:
         case "read":
-            keys = RELATIONSHIPS[type(one)]
             value = getattr(one, keys[second % len(keys)])
             met.extend(each for each in (value if isinstance(value, list) else [value]) if each is not None)
             return name(value if not isinstance(value, list) else list(value))
         case "again":
             return name(query(session, statement))
+        case "eagerly":
+            attribute = getattr(type(one), keys[second % len(keys)])
+            return name(session.scalars(select(type(one)).options(selectinload(attribute))).all())
         case "get":
-            return name(session.get(Node, second + 1))
+            return name(session.get(Node if isinstance(met[0], Node) else Leaf, second + 1))
         case "flush" | "commit" | "rollback":
             getattr(session, kind)()
+        case "statement":
+            table = likes if isinstance(met[0], Node) else label_marks
+            session.execute(delete(table).where(table.c[0] % 3 == second % 3))
+        case "expire some":
+            session.expire(one, [keys[second % len(keys)]])
         case _:
             write(session, kind, one, met, second)
     return kind
 
 
-def write(session, kind, one, met, second):
+def write(session, kind, one, met, second):  # noqa: C901 - a case for each kind
     other = met[second % len(met)]
-    nodes = [each for each in met if isinstance(each, Node)]
+    nodes = [each for each in met if isinstance(each, Node | Leaf)]
+    number = 1_000 + len(met) * 61 + second
     match kind:
         case "child":
-            session.add(Node(id=1_000 + len(met) * 61 + second, parent_id=nodes[0].id))
+            session.add(type(nodes[0])(id=number, parent_id=nodes[0].id))
+        case "new":
+            # It changes the other side before the session knows of it.
+            session.add(type(nodes[0])(id=number, parent=nodes[second % len(nodes)]))
+        case "append":
+            nodes[second % len(nodes)].children.append(type(nodes[0])(id=number))
         case "move":
             nodes[second % len(nodes)].parent_id = nodes[0].id
         case "retag" if isinstance(one, Node) and isinstance(other, Node):
             one.tag = other.tag
+        case "retag" if isinstance(one, Leaf) and isinstance(other, Leaf):
+            one.label = other.label
         case "delete":
-            session.execute(delete(likes).where(likes.c.node_id % 2 == second % 2))
+            for table in (likes, label_marks):
+                session.execute(delete(table).where(table.c[0] % 2 == second % 2))
         case "remove":
             session.delete(one)
         case "expire":
@@ -237,4 +331,33 @@ def test_reads_with_a_plan_see_what_lazy_reads_see(graph, walk, statement, autof
         for _ in range(3):  # to learn, to fetch, and to fetch what follows from that
             fill(*graph)
             assert play(walk, STATEMENTS[statement], autoflush=autoflush) == lazy
+        assert plans.faults == 0
+
+
+def read_all(statement, keys, keys_below):
+    """Read relationships of all of a statement's objects, and of those that these lead to."""
+    with Session(engine) as session:
+        for leaf in query(session, statement):
+            for key in keys:
+                value = getattr(leaf, key)
+                for each in value if isinstance(value, list) else [value] if value is not None else []:
+                    for below in keys_below & set(RELATIONSHIPS[type(each)]):
+                        _ = getattr(each, below)
+
+
+leaf_keys = st.sets(st.sampled_from(RELATIONSHIPS[Leaf]), min_size=1)
+keys_below = st.sets(st.sampled_from(RELATIONSHIPS[Leaf] + RELATIONSHIPS[Label]), max_size=3)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(graphs, short_walks, st.sampled_from(list(LEAVES)), st.booleans(), st.tuples(leaf_keys, keys_below))
+def test_reads_of_what_options_loaded_see_what_lazy_reads_see(graph, walk, statement, autoflush, learned):
+    grow(*graph)
+    lazy = play(walk, LEAVES[statement], autoflush=autoflush)
+    with closing(FetchPlans([engine], observed=1)) as plans:
+        for _ in range(4):
+            read_all(LEAVES[statement], *learned)
+        for _ in range(3):
+            grow(*graph)
+            assert play(walk, LEAVES[statement], autoflush=autoflush) == lazy
         assert plans.faults == 0
