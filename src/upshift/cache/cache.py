@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from uuid import uuid4
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -14,7 +15,7 @@ from upshift.cache.durations import seconds_of
 from upshift.cache.keys import CallKeys
 from upshift.cache.memory import Memory
 from upshift.cache.statistics import Statistics
-from upshift.cache.tokens import LocalTokens
+from upshift.cache.tokens import Carrier, LocalTokens, PageTokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -34,12 +35,17 @@ class Cache:
     What a cached function reads from hooked engines, and what transactions on them write, is taken from the
     statements. A value is served only while nothing of what it was computed from has been committed since;
     the guarantee and what it leans on are told in `upshift.cache.tokens`. Writers that go past the hooked
-    engines, other processes among them, are not seen.
+    engines are not seen, and other processes only where they share a page.
 
     Args:
         max_entries: entries at most.
         max_bytes: bytes that they take at most, about.
         views: for the name of each database view or function, the tables that it reads.
+        page: a file that the processes of a host share, such as the workers of a server, so that each sees
+            what the others write. Their values stay their own.
+
+    Raises:
+        SettingsError: the page cannot be used.
 
     Example:
         >>> cache = Cache()
@@ -62,8 +68,9 @@ class Cache:
         max_entries: int = 100_000,
         max_bytes: int = 256 * 2**20,
         views: Mapping[str, Iterable[str]] | None = None,
+        page: str | Path | None = None,
     ) -> None:
-        self._tokens = LocalTokens()
+        self._tokens: Carrier[tuple[Any, ...]] = LocalTokens() if page is None else PageTokens(Path(page))
         self._tables = StatementTables(views)
         self._hooks: list[CommitHooks] = []
         self._now = count(1).__next__
@@ -139,7 +146,10 @@ class Cache:
         return dict(self._statistics)
 
     def close(self) -> None:
-        """Let go of the engines, and drop every entry. Calling it twice does nothing more."""
+        """Let go of the engines, and drop every entry. Calling it twice does nothing more.
+
+        From then on writes are not seen, so nothing should be cached with it any more.
+        """
         for hooks in self._hooks:
             hooks.close()
         self._hooks.clear()

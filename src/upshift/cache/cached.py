@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from upshift.cache.memory import Key, Memory
     from upshift.cache.statistics import Statistics
-    from upshift.cache.tokens import LocalTokens
+    from upshift.cache.tokens import Carrier
 
 JITTER = 0.1
 """Share of its time by which a value may be dropped early."""
@@ -54,7 +54,7 @@ class Store(NamedTuple):
         statistics: counts what happens.
     """
 
-    tokens: LocalTokens
+    tokens: Carrier[tuple[Any, ...]]
     memory: Memory
     now: Callable[[], int]
     statistics: Statistics

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -294,3 +296,45 @@ async def test_async_sessions_are_served_alike(postgres_server, postgres_databas
     assert cache.statistics()["price"].joined == 49
     cache.close()
     await asynchronous.dispose()
+
+
+WORKER = """
+import sys
+from sqlalchemy import create_engine, text
+from upshift.cache import Cache
+
+engine = create_engine(sys.argv[1])
+cache = Cache(page=sys.argv[2])
+cache.watch([engine])
+
+@cache.cached()
+def price():
+    with engine.connect() as connection:
+        return connection.scalar(text("SELECT price FROM product WHERE id = 1"))
+
+for line in sys.stdin:
+    if line.startswith("write"):
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE product SET price = price + 1"))
+    print(price(), cache.statistics()["__main__.price"].hits, flush=True)
+"""
+
+
+def test_workers_that_share_a_page_see_each_others_writes(engine, postgres_database, tmp_path):
+    command = [sys.executable, "-c", WORKER, postgres_database, str(tmp_path / "page")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as one, subprocess.Popen(command, **pipes) as other:
+
+        def ask(worker, what):
+            worker.stdin.write(what + "\n")
+            worker.stdin.flush()
+            return tuple(map(int, worker.stdout.readline().split()))
+
+        assert ask(one, "read") == (0, 0)
+        assert ask(one, "read") == (0, 1)
+        for number in range(1, 21):
+            assert ask(other, "write")[0] == number
+            assert ask(one, "read")[0] == number
+        assert ask(one, "read")[1] == 2
+        for worker in (one, other):
+            worker.stdin.close()

@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import finalize
 
 from upshift.cache.tokens.carrier import INTENT_SECONDS
 from upshift.errors import SettingsError
@@ -97,7 +98,6 @@ class PageTokens:
         self._longest = 2 * self._intent
         self._clock = clock
         self._threads = Lock()
-        self._file = -1
         self._map: mmap.mmap
         self._words: memoryview[int]
         self._open()
@@ -156,18 +156,18 @@ class PageTokens:
                     self._words[_FIRST_SLOT + slot] = _new_token()
 
     def close(self) -> None:
-        """Let go of the file. Calling it twice does nothing more."""
-        if self._file >= 0:
+        """Let go of the file, as happens when nobody refers to this any more. Twice does nothing more."""
+        if self._closing.alive:
             self._words.release()
             self._map.close()
-            os.close(self._file)
-            self._file = -1
+            self._closing()
 
     def _open(self) -> None:
         try:
             self._file = open_own(self._path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise SettingsError(f"the cache's page {self._path} cannot be used: {error}") from error
+        self._closing = finalize(self, os.close, self._file)
         with self._locked(seconds=10 * LOCK_SECONDS) as is_locked:
             if not is_locked:
                 raise SettingsError(f"the cache's page {self._path} is locked by a process that hangs")
@@ -188,7 +188,7 @@ class PageTokens:
 
     def _reopen(self) -> None:
         """In a forked child: have a file and an owner of its own, as locks of the parent's are not."""
-        if self._file >= 0:
+        if self._closing.alive:
             self._threads = Lock()
             self.close()
             self._open()
