@@ -40,7 +40,7 @@ lint: $(VENV)/.dev  ## Run ruff, mypy --strict and the import contracts
 	$(BIN)/lint-imports
 
 contract: $(VENV)/.dev .venv-sqlalchemy-2.0/.contract  ## Run the tests that pin SQLAlchemy's private parts, on its older versions
-	.venv-sqlalchemy-2.0/bin/python -m pytest -q -p no:cacheprovider $(SQLALCHEMY_TESTS)
+	.venv-sqlalchemy-2.0/bin/python -m pytest -n $(WORKERS) --dist worksteal -p no:cacheprovider $(SQLALCHEMY_TESTS)
 
 test-sqlalchemy20: .venv-sqlalchemy-2.0/.all  ## Run all tests of statements on the oldest SQLAlchemy
 	.venv-sqlalchemy-2.0/bin/python -m pytest -n $(WORKERS) --dist worksteal -p no:cacheprovider \
@@ -92,7 +92,7 @@ $(VENV)/.bench: $(VENV)/.dev
 	.venv-sqlalchemy-2.0/bin/pip install -q --disable-pip-version-check -c constraints.txt pip
 	grep -vi '^sqlalchemy==' constraints.txt > .venv-sqlalchemy-2.0/constraints.txt
 	.venv-sqlalchemy-2.0/bin/pip install -q --disable-pip-version-check -c .venv-sqlalchemy-2.0/constraints.txt \
-		-e '.[postgres,servers]' 'sqlalchemy==2.0.40' aiosqlite hypothesis pytest pytest-asyncio pytest-timeout
+		-e '.[postgres,servers]' 'sqlalchemy==2.0.40' aiosqlite hypothesis pytest pytest-asyncio pytest-timeout pytest-xdist
 	@touch $@
 
 .venv-sqlalchemy-2.0/.all: .venv-sqlalchemy-2.0/.contract
