@@ -335,8 +335,7 @@ def test_reads_with_a_plan_see_what_lazy_reads_see(graph, walk, statement, autof
 
 
 def assert_alike(seen, lazy):
-    # Parents in a ring cannot be flushed, and when the unit of work notices depends on what is loaded by then,
-    # whoever has loaded it.
+    # Parents in a ring cannot be flushed, and when the unit of work notices depends on what is loaded.
     assume("CircularDependencyError" not in repr((seen, lazy)))
     assert seen == lazy
 
