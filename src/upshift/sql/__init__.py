@@ -21,9 +21,10 @@ from upshift.sql.indexes.declaration import as_models
 from upshift.sql.indexes.index import Condition, Index, IndexColumn, index_from_dict
 from upshift.sql.indexes.surplus import SurplusIndex, surplus_indexes
 from upshift.sql.indexes.workload import Work, observed_workload
-from upshift.sql.loading.batching import Batching, LateBatchingWarning, UncoveredSQLAlchemyWarning
+from upshift.sql.loading.batching import Batching, LateBatchingWarning
 from upshift.sql.loading.cohorts import SCHEDULE
 from upshift.sql.loading.get_many import get_many
+from upshift.sql.loading.installing import UncoveredSQLAlchemyWarning
 from upshift.sql.loading.shadow import Difference
 from upshift.sql.placeholders import Sample
 from upshift.sql.plans.capturing import PlanCapture

@@ -60,14 +60,12 @@ from __future__ import annotations
 
 import logging
 import sys
-import warnings
 from functools import partial
 from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet, ref
 
-import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.engine.result import ChunkedIteratorResult
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -83,9 +81,8 @@ from upshift.sql.fetch_plans.plan import OBSERVED, Place, Plans, Tally
 from upshift.sql.fetch_plans.reads import Reads
 from upshift.sql.fetch_plans.runs import Execution, Run, Runs, new_number
 from upshift.sql.fetch_plans.waiting import Waiting, waiting_in
-from upshift.sql.loading.batching import UncoveredSQLAlchemyWarning
-from upshift.sql.loading.claim import claim_names
-from upshift.sql.loading.selectin import BATCH, is_covered
+from upshift.sql.loading.installing import drop_loaders, may_install
+from upshift.sql.loading.selectin import BATCH
 from upshift.sql.origin import origin
 
 if TYPE_CHECKING:
@@ -109,26 +106,6 @@ NO_REQUEST = "(no request)"
 
 class LateFetchPlansWarning(UserWarning):
     """On CPython 3.11 fetch plans were asked for after objects had been loaded, so they stay off."""
-
-
-def _is_possible() -> bool:
-    if not is_covered():
-        warnings.warn(
-            f"fetch plans stay off: SQLAlchemy {sqlalchemy.__version__} is newer than Upshift's contract"
-            " tests cover; lazy loads run as SQLAlchemy runs them",
-            UncoveredSQLAlchemyWarning,
-            stacklevel=3,
-        )
-        return False
-    if not claim_names():
-        warnings.warn(
-            "fetch plans stay off: create the Upshift before the process loads its first objects; on"
-            " CPython 3.11 they would be unsafe after that (from Python 3.12 on any time is right)",
-            LateFetchPlansWarning,
-            stacklevel=3,
-        )
-        return False
-    return True
 
 
 class _Learning:
@@ -220,7 +197,7 @@ class FetchPlans:
             (Mapper, "pickle", self._on_pickle),
         )
         self.faults = 0
-        self.active = _is_possible()
+        self.active = may_install("fetch plans stay off", "they", LateFetchPlansWarning)
         if not self.active:
             return
         for target, name, listener in self._listeners:
@@ -274,11 +251,7 @@ class FetchPlans:
                     waiting.discard(state)
 
     def _on_pickle(self, state: InstanceState[Any], pickled: dict[str, Any]) -> None:
-        loaders = pickled.get("callables")
-        if loaders:
-            pickled["callables"] = {
-                key: loader for key, loader in loaders.items() if waiting_in(state, key) is None
-            }
+        drop_loaders(pickled, lambda key: waiting_in(state, key) is not None)
 
     def _on_execute(self, execution: ORMExecuteState) -> Result[Any] | None:
         if not execution.is_select:

@@ -46,11 +46,9 @@ from __future__ import annotations
 
 import logging
 import sys
-import warnings
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapper, Session
@@ -59,11 +57,11 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from upshift.record import CallSites
 from upshift.sql.loading.ahead import waiting_in
-from upshift.sql.loading.claim import claim_names
 from upshift.sql.loading.cohorts import Experience
+from upshift.sql.loading.installing import drop_loaders, may_install
 from upshift.sql.loading.preload import SessionLoads, come_meanwhile, is_as_loaded
 from upshift.sql.loading.refresh import expired_in, refreshed, wanted_by
-from upshift.sql.loading.selectin import BATCH, is_covered, is_loadable, result_of
+from upshift.sql.loading.selectin import BATCH, is_loadable, result_of
 from upshift.sql.loading.shadow import Shadow
 from upshift.sql.origin import origin
 
@@ -80,32 +78,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("upshift.sql")
 
 
-class UncoveredSQLAlchemyWarning(UserWarning):
-    """This SQLAlchemy's loaders are not covered by Upshift's contract tests, so batching stays off."""
-
-
 class LateBatchingWarning(UserWarning):
     """On CPython 3.11 batching was asked for after objects had been loaded, so it stays off."""
-
-
-def _is_possible() -> bool:
-    if not is_covered():
-        warnings.warn(
-            f"batching stays off: SQLAlchemy {sqlalchemy.__version__} is newer than Upshift's contract"
-            " tests cover; lazy loads run as SQLAlchemy runs them",
-            UncoveredSQLAlchemyWarning,
-            stacklevel=3,
-        )
-        return False
-    if not claim_names():
-        warnings.warn(
-            "batching stays off: create the Upshift before the process loads its first objects; on"
-            " CPython 3.11 it would be unsafe after that (from Python 3.12 on any time is right)",
-            LateBatchingWarning,
-            stacklevel=3,
-        )
-        return False
-    return True
 
 
 class Batching:
@@ -146,7 +120,7 @@ class Batching:
             (Mapper, "pickle", self._on_pickle),
         )
         self.faults = 0
-        self.active = _is_possible()
+        self.active = may_install("batching stays off", "it", LateBatchingWarning)
         if not self.active:
             return
         for target, name, listener in self._listeners:
@@ -261,8 +235,4 @@ class Batching:
                     walk.discard(state)
 
     def _on_pickle(self, state: InstanceState[Any], pickled: dict[str, Any]) -> None:
-        loaders = pickled.get("callables")
-        if loaders:
-            pickled["callables"] = {
-                key: loader for key, loader in loaders.items() if waiting_in(state, key) is None
-            }
+        drop_loaders(pickled, lambda key: waiting_in(state, key) is not None)

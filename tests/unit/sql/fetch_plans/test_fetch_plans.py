@@ -21,7 +21,9 @@ from upshift.sql.fetch_plans import fetch_plans, fetching
 from upshift.sql.fetch_plans.fetch_plans import NO_REQUEST, FetchPlans
 from upshift.sql.fetch_plans.plan import TRIAL
 from upshift.sql.fetch_plans.waiting import Waiting
-from upshift.sql.loading.batching import Batching, UncoveredSQLAlchemyWarning
+from upshift.sql.loading import installing
+from upshift.sql.loading.batching import Batching
+from upshift.sql.loading.installing import UncoveredSQLAlchemyWarning
 
 
 @pytest.fixture
@@ -351,7 +353,7 @@ class TestFaults:
             assert len(caplog.records) == 1
 
     def test_off_on_a_version_that_is_not_covered(self, engine, monkeypatch):
-        monkeypatch.setattr(fetch_plans, "is_covered", lambda: False)
+        monkeypatch.setattr(installing, "is_covered", lambda: False)
         with pytest.warns(UncoveredSQLAlchemyWarning):
             plans = FetchPlans([engine])
         assert not plans.active

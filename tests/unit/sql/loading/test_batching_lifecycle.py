@@ -25,7 +25,8 @@ from sqlalchemy.pool import StaticPool
 
 from upshift.sql.loading import preload
 from upshift.sql.loading.ahead import waiting_in
-from upshift.sql.loading.batching import Batching, UncoveredSQLAlchemyWarning
+from upshift.sql.loading.batching import Batching
+from upshift.sql.loading.installing import UncoveredSQLAlchemyWarning
 from upshift.sql.loading.preload import MAX_WALKS
 
 
