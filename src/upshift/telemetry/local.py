@@ -22,19 +22,17 @@ from anyio import CapacityLimiter
 from anyio.lowlevel import RunVar
 from anyio.to_thread import run_sync
 
+from upshift.telemetry.answer import MAX_QUERY, TEXT, Answer, send_answer
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from starlette.types import Receive, Scope, Send
 
-MAX_QUERY = 2_000
-"""Bytes of a query that are read."""
-
 _FORWARDED = re.compile(
     rb"forwarded|via|x-forwarded-.*|x-real-ip|x-client-ip|x-original-.*|true-client-ip|cf-.*"
 )
 _PORT = re.compile(r":\d+$")
-_TEXT = b"text/plain; charset=utf-8"
 
 logger = logging.getLogger("upshift.telemetry")
 
@@ -57,33 +55,29 @@ class LocalEndpoint:
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Answer, or say why not."""
-        status, content_type, body = 403, _TEXT, refusal(scope).encode()
-        if not body:
-            status, content_type, body = await self._told(scope.get("query_string", b""))
-        headers = [
-            (b"content-type", content_type),
-            (b"content-length", str(len(body)).encode()),
-            (b"cache-control", b"no-store"),
-            (b"x-content-type-options", b"nosniff"),
-        ]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+        refused = refusal(scope)
+        if refused:
+            answer = Answer(403, TEXT, refused.encode())
+        else:
+            answer = await self._told(scope.get("query_string", b""))
+        await send_answer(answer, scope, send)
 
-    async def _told(self, query: bytes) -> tuple[int, bytes, bytes]:
+    async def _told(self, query: bytes) -> Answer:
         limiter = self._limiter.get(None)
         if limiter is None:
             limiter = CapacityLimiter(1)
             self._limiter.set(limiter)
         parameters = dict(parse_qsl(query[:MAX_QUERY].decode("latin-1")))
         try:
-            return 200, b"application/json", await run_sync(self._answer, parameters, limiter=limiter)
+            body = await run_sync(self._answer, parameters, limiter=limiter)
         except msgspec.ValidationError as error:
-            return 400, _TEXT, str(error).encode("utf-8", "replace")
+            return Answer(400, TEXT, str(error).encode("utf-8", "replace"))
         except Exception:
             self.faults += 1
             if self.faults == 1:
                 logger.exception("an answer could not be made; later faults are only counted")
-            return 503, _TEXT, b"it could not be told; the application's log says why"
+            return Answer(503, TEXT, b"it could not be told; the application's log says why")
+        return Answer(200, b"application/json", body)
 
 
 def refusal(scope: Scope) -> str:

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl
 
+from upshift.telemetry.answer import MAX_QUERY, TEXT, Answer, send_answer
 from upshift.telemetry.health.rendering import health_json, phase_line, result_line, unknown_lines
 
 if TYPE_CHECKING:
@@ -15,21 +16,7 @@ if TYPE_CHECKING:
 
     from upshift.telemetry.health.health import Health, Report
 
-MAX_QUERY = 2_000
-"""Bytes of a query that are read."""
-
-_TEXT = b"text/plain; charset=utf-8"
-
-
-class Answer(NamedTuple):
-    """What a probe is told."""
-
-    status: int
-    content_type: bytes
-    body: bytes
-
-
-_NO_CHECKS = Answer(501, _TEXT, b"health checks need asyncio, and this event loop is not asyncio's")
+_NO_CHECKS = Answer(501, TEXT, b"health checks need asyncio, and this event loop is not asyncio's")
 
 
 class Query(NamedTuple):
@@ -111,15 +98,7 @@ def _is_asyncio() -> bool:
 
 def _endpoint(answer: Callable[[Query], Awaitable[Answer]]) -> ASGIApp:
     async def endpoint(scope: Scope, _receive: Receive, send: Send) -> None:
-        status, content_type, body = await answer(_read(scope.get("query_string", b"")))
-        headers = [
-            (b"content-type", content_type),
-            (b"content-length", str(len(body)).encode()),
-            (b"cache-control", b"no-store"),
-            (b"x-content-type-options", b"nosniff"),
-        ]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+        await send_answer(await answer(_read(scope.get("query_string", b""))), scope, send)
 
     return endpoint
 
@@ -141,4 +120,4 @@ def _plain(
     shown = [*lines, *unknown_lines(unknown)]
     if query.is_verbose or not is_ok:
         shown.append(f"{name} check {'passed' if is_ok else 'failed'}")
-    return Answer(200 if is_ok else 503, _TEXT, "\n".join(shown).encode("utf-8", "replace"))
+    return Answer(200 if is_ok else 503, TEXT, "\n".join(shown).encode("utf-8", "replace"))
