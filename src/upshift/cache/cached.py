@@ -120,7 +120,7 @@ class Cached:
         """
         key_of, namespace, store = self._key, self._namespace, self._store
         entries, holds, statistics = store.memory.entries, store.tokens.holds, store.statistics
-        # Of a text or a number alone no key has to be made.
+        # Of a number alone no key has to be made.
         is_simple = isinstance(key_of, CallKeys) and key_of.is_simple
 
         def find(arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Key, Entry | None]:
@@ -188,12 +188,10 @@ class Cached:
         loop = asyncio.get_running_loop()
         while (other := self._loads.get(key)) is not None and other.owner is loop:
             await other.done.wait()
-            if not other.is_cancelled:
-                if self._takes(other):
-                    return other.value
-                break
-            if (entry := self._find(key)) is not None:  # of one who waited as well
+            if (entry := self._entry_after(other, key)) is not None:
                 return entry.value
+            if not other.is_cancelled:
+                break
         load = _Load(asyncio.Event(), loop)
         with self._loading(key, load), reading(self._reading(arguments, named)) as mine:
             load.value = await self._function(*arguments, **named)
@@ -204,26 +202,26 @@ class Cached:
         thread = threading.get_ident()
         while (other := self._loads.get(key)) is not None and other.owner != thread:
             other.done.wait()
-            if not other.is_cancelled:
-                if self._takes(other):
-                    return other.value
-                break
-            if (entry := self._find(key)) is not None:  # of one who waited as well
+            if (entry := self._entry_after(other, key)) is not None:
                 return entry.value
+            if not other.is_cancelled:
+                break
         load = _Load(threading.Event(), thread)
         with self._loading(key, load), reading(self._reading(arguments, named)) as mine:
             load.value = self._function(*arguments, **named)
             load.entry = self._keep(key, load, mine)
         return load.value
 
-    def _takes(self, other: _Load[Any]) -> bool:
-        """Whether what another call has loaded answers this one, which began before that was over."""
+    def _entry_after(self, other: _Load[Any], key: Key) -> Entry | None:
+        """Return what answers a call that has waited for another's load; None where it has to load itself."""
+        if other.is_cancelled:
+            return self._find(key)  # of one who waited as well
         if other.error is not None:
             raise other.error
         if other.entry is None or not self._holds(other.entry):
-            return False
+            return None
         self._store.statistics.joined += 1
-        return True
+        return other.entry
 
     @contextmanager
     def _loading(self, key: Key, load: _Load[Any]) -> Iterator[None]:
