@@ -298,6 +298,27 @@ async def test_async_sessions_are_served_alike(postgres_server, postgres_databas
     await asynchronous.dispose()
 
 
+def test_what_is_read_from_a_replica_is_never_kept_nor_what_is_computed_from_it(engine, postgres_database):
+    replica = create_engine(postgres_database)  # as far as the cache is told
+    cache = Cache()
+    cache.watch([engine])
+    cache.watch([replica], may_lag=True)
+
+    @cache.cached(namespace="inner")
+    def inner():
+        with Session(replica) as session:
+            return session.scalar(select(Product.price))
+
+    @cache.cached(namespace="outer")
+    def outer():
+        return inner() + 1
+
+    assert (outer(), outer()) == (1, 1)
+    assert [cache.statistics()[name].fills for name in ("inner", "outer")] == [0, 0]
+    cache.close()
+    replica.dispose()
+
+
 WORKER = """
 import sys
 from sqlalchemy import create_engine, text

@@ -99,6 +99,12 @@ class Reading:
         """Say why the value may not be kept; the first reason stays."""
         self.refusal = self.refusal or reason
 
+    def lags(self) -> None:
+        """Note that what is read may be older than what has been committed, for all that it goes into."""
+        self.refuse("it was read from a replica, which may lag")
+        if self._outer is not None:
+            self._outer.lags()
+
 
 @contextmanager
 def reading(mine: Reading) -> Iterator[Reading]:

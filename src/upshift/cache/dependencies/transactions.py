@@ -133,7 +133,7 @@ class CommitHooks:
         if reading is None and not tables.written:
             return None
         if reading is not None and self._may_lag:
-            reading.refuse("it was read from a replica, which may lag")
+            reading.lags()
         if context.root_connection._is_autocommit_isolation():
             if reading is not None:
                 reading.sees(tables, None, has_written=False)
