@@ -11,6 +11,7 @@ Every one is an `UpshiftError`, so a caller that wants them all catches one name
     ├── MaintenanceError         a table or an index could not be maintained, or another session is at it
     ├── RecordingError           a recording cannot be made, or a file is none that can be read
     ├── CacheKeyError            no key can be made from a cached function's parameters or arguments
+    ├── CodecError               a value cannot be kept as bytes, or bytes are no value of that kind
     ├── ServerUnavailableError   an embedded server could not be had or did not start
     ├── LoadError                a load test cannot run as asked
     └── ProofError               a comparison is void: a variant did not start, died or misbehaved
@@ -68,6 +69,10 @@ class RecordingError(UpshiftError):
 
 class CacheKeyError(UpshiftError, TypeError):
     """No key can be made for a cached function, from its parameters or from the arguments of a call."""
+
+
+class CodecError(UpshiftError):
+    """A value cannot be kept as bytes and come back as it was, or bytes are none of such a value."""
 
 
 class ServerUnavailableError(UpshiftError):
