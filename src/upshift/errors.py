@@ -11,6 +11,7 @@ Every one is an `UpshiftError`, so a caller that wants them all catches one name
     ├── MaintenanceError         a table or an index could not be maintained, or another session is at it
     ├── RecordingError           a recording cannot be made, or a file is none that can be read
     ├── CacheKeyError            no key can be made from a cached function's parameters or arguments
+    ├── CacheUnreachableError    nothing was committed, as the cache's Redis could not be told of it
     ├── CodecError               a value cannot be kept as bytes, or bytes are no value of that kind
     ├── ServerUnavailableError   an embedded server could not be had or did not start
     ├── LoadError                a load test cannot run as asked
@@ -73,6 +74,13 @@ class CacheKeyError(UpshiftError, TypeError):
 
 class CodecError(UpshiftError):
     """A value cannot be kept as bytes and come back as it was, or bytes are none of such a value."""
+
+
+class CacheUnreachableError(UpshiftError):
+    """A transaction was refused before COMMIT, as the cache's Redis could not be told what it writes.
+
+    Only `Cache(…, unreachable="refuse")` raises it. Roll back, and try again when Redis is there.
+    """
 
 
 class ServerUnavailableError(UpshiftError):
