@@ -14,7 +14,11 @@ SURFACE = {
         "Upshift",
     },
     "upshift.cache": {
+        "MISSING",
+        "AsyncCache",
         "Cache",
+        "CachedAsyncFunction",
+        "CachedFunction",
         "Statistics",
     },
     "upshift.record": {

@@ -4,7 +4,9 @@ Flows in: statements of hooked engines, by which it knows what was read and writ
 Flows out: values of cached functions, each checked against the tokens of what it was computed from.
 """
 
+from upshift.cache.aio import AsyncCache
 from upshift.cache.cache import Cache
+from upshift.cache.functions import MISSING, CachedAsyncFunction, CachedFunction
 from upshift.cache.statistics import Statistics
 
-__all__ = ["Cache", "Statistics"]
+__all__ = ["MISSING", "AsyncCache", "Cache", "CachedAsyncFunction", "CachedFunction", "Statistics"]

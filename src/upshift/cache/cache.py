@@ -2,31 +2,54 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from upshift.cache.cached import Cached, Store, name_tag
-from upshift.cache.dependencies import CommitHooks, StatementTables
-from upshift.cache.durations import seconds_of
+from upshift.cache.aio import AsyncCache
+from upshift.cache.dependencies import (
+    CURRENT,
+    EVERYTHING,
+    CommitHooks,
+    Reading,
+    StatementTables,
+    reading,
+    table_tag,
+)
+from upshift.cache.functions import (
+    Background,
+    Cached,
+    Decorator,
+    Flights,
+    Store,
+    handle,
+    name_tag,
+    namespace_tag,
+    options_of,
+)
 from upshift.cache.keys import CallKeys
 from upshift.cache.memory import Memory
-from upshift.cache.statistics import Statistics
+from upshift.cache.statistics import Statistics, time_of_hit
 from upshift.cache.tokens import Carrier, LocalTokens, PageTokens
+from upshift.cache.values import NAMESPACE, Values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
     from sqlalchemy.engine import Engine
 
     from upshift.cache.durations import Duration
     from upshift.cache.memory import Entry
 
-_Parameters = ParamSpec("_Parameters")
-_Value = TypeVar("_Value")
+MAX_NAMESPACES = 1_000
+"""Namespaces that are counted apart; those that come later are counted together."""
+
+OTHERS = "others"
+"""The namespace under which those are counted."""
 
 
 class Cache:
@@ -46,6 +69,9 @@ class Cache:
 
     Raises:
         SettingsError: the page cannot be used.
+
+    Attributes:
+        aio: the same to be awaited, see `AsyncCache`.
 
     Example:
         >>> cache = Cache()
@@ -75,7 +101,11 @@ class Cache:
         self._hooks: list[CommitHooks] = []
         self._now = count(1).__next__
         self._memory = Memory(max_entries, max_bytes, self._count_eviction)
+        self._flights = Flights()
+        self._background = Background()
         self._statistics: dict[str, Statistics] = {}
+        self._values = Values(self._store)
+        self.aio = AsyncCache(self)
 
     def watch(self, engines: Iterable[Engine | AsyncEngine], *, may_lag: bool = False) -> None:
         """Take what is read and written from the statements of engines, from now on.
@@ -87,7 +117,7 @@ class Cache:
         sync_engines = [each.sync_engine if isinstance(each, AsyncEngine) else each for each in engines]
         self._hooks.append(CommitHooks(sync_engines, self._tokens, self._tables, self._now, may_lag=may_lag))
 
-    def cached(
+    def cached(  # noqa: PLR0913 - each is about something else
         self,
         ttl: Duration | None = None,
         *,
@@ -95,11 +125,17 @@ class Cache:
         key: Callable[..., Hashable] | None = None,
         ignore: Iterable[str] = (),
         namespace: str | None = None,
-    ) -> Callable[[Callable[_Parameters, _Value]], Callable[_Parameters, _Value]]:
+        refresh_ahead: float = 0.0,
+        stale_on_error: Duration | None = None,
+        negative_ttl: Duration | None = None,
+        cache_errors: Iterable[type[Exception]] = (),
+        warm_after_invalidation: int = 0,
+    ) -> Decorator:
         """Return a decorator that keeps the values of a function, sync or async.
 
         Calls of one key that come while it loads share that load. Within a transaction that has written what
-        the value depends on, the function is called as if it were not cached.
+        the value depends on, the function is called as if it were not cached. The function has forms beside
+        being called, such as `get`, `set` and `delete`: see `CachedFunction`.
 
         Args:
             ttl: how long a value is served at most, though nothing it depends on is written; each value a
@@ -108,55 +144,197 @@ class Cache:
             key: makes the key from the arguments; without one it is made from all of them, by the signature.
             ignore: parameters that the value does not depend on, such as a session.
             namespace: the name under which it is counted; the function's own where none is given.
+            refresh_ahead: the last share of `ttl`, from 0 to 1, in which a call that finds a value has it
+                loaded anew in the background; it is answered at once. Each value begins in the first half
+                of that, by chance. The function must open its own session, and is called with a copy of
+                the caller's context.
+            stale_on_error: serve the last value where the function raises, **though it may be stale**, as
+                long as it was loaded not longer ago than this. What is computed from it is not kept.
+            negative_ttl: how long None is kept, and each of `cache_errors`; like other values if not given.
+            cache_errors: exceptions that are answers, such as that there is no such row. They are kept, and
+                raised again until something that they depend on is written.
+            warm_after_invalidation: values at most, of those that were read, that are loaded anew in the
+                background as soon as a commit in this process has ended them.
 
         Raises:
             CacheKeyError: at once, where no key can be made from the function's parameters; at a call, where
                 one cannot be made from its arguments.
-            SettingsError: `ttl` is no duration.
+            SettingsError: an option has a value that it cannot have, or does not go with another.
         """
-        seconds = None if ttl is None else seconds_of(ttl)
+        ignored = tuple(ignore)
+        options = options_of(
+            ttl=ttl,
+            tags=tags,
+            ignore=ignored,
+            refresh_ahead=refresh_ahead,
+            stale_on_error=stale_on_error,
+            negative_ttl=negative_ttl,
+            cache_errors=cache_errors,
+            warm_after_invalidation=warm_after_invalidation,
+        )
 
-        def decorate(function: Callable[_Parameters, _Value]) -> Callable[_Parameters, _Value]:
+        def decorate(function: Callable[..., Any]) -> Any:
             name = namespace or f"{function.__module__}.{function.__qualname__}"
-            made = Cached(
-                function,
-                Store(self._tokens, self._memory, self._now, self._statistics_of(name)),
-                namespace=name,
-                seconds=seconds,
-                tags=tuple(tags),
-                key=key or CallKeys(function, ignore),
-            )
-            return made.wrapped()
+            key_of = key or CallKeys(function, ignored)
+            return handle(Cached(function, self._store(name), options, namespace=name, key_of=key_of))
 
-        return decorate
+        return cast("Decorator", decorate)
+
+    @contextmanager
+    def loading(self, *, tables: Iterable[str] = (), tags: Iterable[str] = ()) -> Iterator[None]:
+        """Note what is read in the length of a `with` block, for what is kept in it by `set`.
+
+        A value that is set depends on all that has been read in the block so far, as of before it was read.
+
+        Args:
+            tables: tables that will be read. They have to be told where a transaction sees one snapshot
+                throughout: under `REPEATABLE READ` and `SERIALIZABLE`, and with SQLite always.
+            tags: names for `invalidate` that everything depends on which is set in the block.
+
+        Example:
+            >>> cache = Cache()
+            >>> with cache.loading(tags=["rates"]):
+            ...     for currency, rate in {"TWD": 32.5, "JPY": 157.2}.items():  # as read from somewhere
+            ...         _ = cache.set(currency, rate)
+            >>> cache.get("TWD")
+            32.5
+            >>> cache.invalidate("rates")
+            >>> cache.get("TWD")
+        """
+        early = [EVERYTHING, *map(table_tag, tables)]
+        mine = Reading(self._tokens, self._now(), early, CURRENT.get())
+        mine.need([name_tag(tag) for tag in tags])
+        with reading(mine):
+            yield
+
+    def get(self, key: str, default: Any = None, *, namespace: str = NAMESPACE) -> Any:
+        """Return the value that is kept under a name and holds, or `default`."""
+        return self._values.get(key, default, namespace)
+
+    def set(
+        self,
+        key: str,
+        value: Any,
+        *,
+        ttl: Duration | None = None,
+        tags: Iterable[str] = (),
+        namespace: str = NAMESPACE,
+    ) -> bool:
+        """Keep a value under a name.
+
+        Within `loading`, or in a cached function, it depends on what has been read there. Outside of that it
+        is taken to be right as of now, and depends on its tags alone.
+
+        Args:
+            key: the name.
+            value: the value.
+            ttl: how long it is served at most, as in `cached`.
+            tags: names that it depends on from now on, for `invalidate`.
+            namespace: where the name stands for this value, and under which it is counted.
+
+        Returns:
+            Whether it is kept: not where what it depends on is being written, or has been since; nor within
+            a transaction that has written.
+
+        Raises:
+            CacheKeyError: the name is no text, or too long.
+            SettingsError: `ttl` is no duration.
+
+        Example:
+            >>> cache = Cache()
+            >>> cache.set("rate:TWD", 32.5, ttl="5m", tags=["rates"])
+            True
+            >>> cache.get("rate:TWD"), cache.get("rate:JPY")
+            (32.5, None)
+        """
+        return self._values.set(key, value, ttl, tags, namespace)
+
+    def get_many(self, keys: Iterable[str], *, namespace: str = NAMESPACE) -> dict[str, Any]:
+        """Return the values of those names under which one is kept that holds."""
+        return self._values.get_many(keys, namespace)
+
+    def set_many(
+        self,
+        values: Mapping[str, Any],
+        *,
+        ttl: Duration | None = None,
+        tags: Iterable[str] = (),
+        namespace: str = NAMESPACE,
+    ) -> int:
+        """Keep each value under its name, as `set` does; return how many are kept."""
+        return self._values.set_many(values, ttl, tags, namespace)
+
+    def delete(self, key: str, *, namespace: str = NAMESPACE) -> bool:
+        """Drop the value of a name in this process; return whether there was one."""
+        return self._values.delete(key, namespace)
+
+    def delete_matching(self, pattern: str) -> int:
+        """Drop the entries in this process whose names match a pattern; return how many there were.
+
+        What is being loaded for such names is not kept. Each entry is looked at once.
+
+        Args:
+            pattern: a name where `*` stands for any characters, `?` for one, and `[ab]` for one of these.
+                Entries of a function or a namespace are named `namespace:key`.
+
+        Example:
+            >>> cache = Cache()
+            >>> cache.set_many({"orders:1": "noodles", "orders:2": "rice", "rate": 32.5})
+            3
+            >>> cache.delete_matching("orders:*"), cache.get("rate")
+            (2, 32.5)
+        """
+        return self._values.delete_matching(pattern)
+
+    def delete_namespace(self, namespace: str) -> int:
+        """Serve nothing any more of a namespace, and drop its entries; return how many there were."""
+        store = self._store(namespace)
+        store.renew([namespace_tag(namespace)])
+        return store.delete(lambda key: key[0] == namespace)
 
     def invalidate(self, *tags: str) -> None:
-        """Serve nothing any more that depends on one of these tags, which `cached` was given."""
-        named = [name_tag(tag) for tag in tags]
-        transaction = uuid4().hex
-        self._tokens.announce(named, transaction)
-        self._tokens.settle(named, transaction)
+        """Serve nothing any more that depends on one of these tags, which `cached` or `set` was given."""
+        self._store(NAMESPACE).renew(map(name_tag, tags))
 
     def clear(self) -> None:
-        """Drop every entry."""
+        """Drop every entry of this process, and keep nothing of what is being loaded."""
+        self._flights.disown(lambda _: True)
         self._memory.clear()
 
     def statistics(self) -> dict[str, Statistics]:
-        """Return what was counted, by namespace."""
-        return dict(self._statistics)
+        """Return what has been counted until now, by namespace."""
+        return {
+            namespace: replace(
+                counted,
+                refused=dict(counted.refused),
+                entries=usage.entries if (usage := self._memory.usage.get(namespace)) else 0,
+                bytes=usage.bytes if usage else 0,
+                hit_seconds=time_of_hit(self._memory, self._tokens, usage.latest if usage else None),
+            )
+            for namespace, counted in tuple(self._statistics.items())
+        }
 
     def close(self) -> None:
         """Let go of the engines, and drop every entry. Calling it twice does nothing more.
 
-        From then on writes are not seen, so nothing should be cached with it any more.
+        From then on writes are not seen, so nothing is kept any more.
         """
         for hooks in self._hooks:
             hooks.close()
         self._hooks.clear()
-        self._memory.clear()
+        self._background.close()
+        self._memory.close()
+
+    def _store(self, namespace: str) -> Store:
+        statistics = self._statistics_of(namespace)
+        return Store(self._tokens, self._memory, self._now, self._flights, self._background, statistics)
 
     def _statistics_of(self, namespace: str) -> Statistics:
-        return self._statistics.setdefault(namespace, Statistics())
+        counted = self._statistics.get(namespace)
+        if counted is None:
+            name = namespace if len(self._statistics) < MAX_NAMESPACES else OTHERS
+            counted = self._statistics.setdefault(name, Statistics())
+        return counted
 
     def _count_eviction(self, entry: Entry) -> None:
         self._statistics_of(entry.key[0]).evictions += 1

@@ -119,3 +119,29 @@ class CallKeys:
 
 def _is_frozen(kind: Any) -> bool:
     return bool(kind.__dataclass_params__.frozen)
+
+
+def text_of(key: Hashable) -> str:
+    """Return what stands for a call, as people write it. Two may look alike.
+
+    Example:
+        >>> def product(number, *, currency="TWD"): ...
+        >>> text_of(CallKeys(product)(7)), text_of(7), text_of((1, "a"))
+        ('number=7,currency=TWD', '7', '1,a')
+    """
+    if not isinstance(key, tuple):
+        return _part_text(key)
+    return ",".join(
+        f"{each[0]}={_part_text(each[1])}" if _is_named(each) else _part_text(each) for each in key
+    )
+
+
+def _part_text(part: Any) -> str:
+    value = part[1] if _is_named(part) else part
+    if isinstance(value, tuple):
+        return f"({','.join(map(_part_text, value))})"
+    return str(value)
+
+
+def _is_named(part: Any) -> bool:
+    return isinstance(part, tuple) and len(part) == 2 and isinstance(part[0], str)  # noqa: PLR2004

@@ -34,12 +34,14 @@ class Entry:
         stamp: the tokens of what it depends on.
         tags: the names of that.
         expires: when its time is up, in seconds of the cache's clock.
+        due: when who reads it has to look closer: to refresh it, or as its time is up.
+        made: when it was loaded.
         size: bytes it is counted as.
         reads: reads since it was last looked at, at most `MOST_READS`.
         is_main: whether it is in the main queue.
     """
 
-    __slots__ = ("expires", "is_main", "key", "reads", "size", "stamp", "tags", "value")
+    __slots__ = ("due", "expires", "is_main", "key", "made", "reads", "size", "stamp", "tags", "value")
 
     def __init__(  # noqa: PLR0913, PLR0917 - one for each attribute
         self,
@@ -56,8 +58,27 @@ class Entry:
         self.tags = tags
         self.expires = expires
         self.size = size
+        self.due = expires
+        self.made = 0.0
         self.reads = 0
         self.is_main = False
+
+
+class Usage:
+    """What the entries of one namespace take.
+
+    Attributes:
+        entries: how many there are.
+        bytes: what they take together.
+        latest: the key of the last one that was put.
+    """
+
+    __slots__ = ("bytes", "entries", "latest")
+
+    def __init__(self) -> None:
+        self.entries = 0
+        self.bytes = 0
+        self.latest: Key | None = None
 
 
 class Memory:
@@ -71,6 +92,7 @@ class Memory:
     Attributes:
         entries: the entries; read it as a dictionary, and count a read of an entry by its `reads`.
         bytes: what they take together.
+        usage: what they take, by namespace; only of those that have entries.
         evictions: entries that made room.
 
     Example:
@@ -86,6 +108,7 @@ class Memory:
     ) -> None:
         self.entries: dict[Key, Entry] = {}
         self.bytes = 0
+        self.usage: dict[str, Usage] = {}
         self.evictions = 0
         self._max_entries = max_entries
         self._max_bytes = max_bytes
@@ -109,6 +132,10 @@ class Memory:
                 self._evict()
             self.entries[entry.key] = entry
             self.bytes += entry.size
+            usage = self.usage.setdefault(entry.key[0], Usage())
+            usage.entries += 1
+            usage.bytes += entry.size
+            usage.latest = entry.key
             entry.is_main = entry.key in self._ghosts
             if entry.is_main:
                 del self._ghosts[entry.key]
@@ -131,7 +158,13 @@ class Memory:
             self._small.clear()
             self._main.clear()
             self._ghosts.clear()
+            self.usage.clear()
             self.bytes = self._in_small = 0
+
+    def close(self) -> None:
+        """Drop everything, and keep nothing from now on."""
+        self._max_entries = 0
+        self.clear()
 
     def _drop(self, entry: Entry | None) -> None:
         if entry is not None:
@@ -139,6 +172,11 @@ class Memory:
             self.bytes -= entry.size
             if not entry.is_main:
                 self._in_small -= 1
+            usage = self.usage[entry.key[0]]
+            usage.entries -= 1
+            usage.bytes -= entry.size
+            if not usage.entries:
+                del self.usage[entry.key[0]]
 
     def _evict(self) -> None:
         small_limit = max(1, int(self._max_entries * SMALL_SHARE))

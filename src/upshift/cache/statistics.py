@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf, nan
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Any
+
+from upshift.record.histogram import Histogram
+
+if TYPE_CHECKING:
+    from upshift.cache.memory import Key, Memory
+    from upshift.cache.tokens import Carrier
 
 
 @dataclass(slots=True)
@@ -11,7 +20,7 @@ class Statistics:
 
     Attributes:
         hits: calls that were answered from the cache.
-        misses: calls that loaded their value.
+        misses: calls that found nothing there, and loaded their value.
         joined: calls that were answered by a load that another call had begun.
         fills: values kept.
         stale_prevented: entries found that were not served, as what they depend on had been written.
@@ -19,7 +28,13 @@ class Statistics:
         bypassed: calls past the cache, of tasks that had written what the value depends on.
         refused: values not kept, by the reason.
         evictions: entries that made room for others.
-        load_seconds: time spent loading.
+        refreshed: values that were loaded anew before their time was up.
+        errors: loads that failed.
+        stale_served_on_error: calls whose load failed, and which got the last value, as they had asked.
+        entries: values that are kept now.
+        bytes: what they take, about.
+        hit_seconds: what finding one of them takes, measured when asked; NaN where there is none.
+        loads: the durations of loads.
     """
 
     hits: int = 0
@@ -30,8 +45,19 @@ class Statistics:
     expired: int = 0
     bypassed: int = 0
     evictions: int = 0
-    load_seconds: float = 0.0
+    refreshed: int = 0
+    errors: int = 0
+    stale_served_on_error: int = 0
+    entries: int = 0
+    bytes: int = 0
+    hit_seconds: float = nan
     refused: dict[str, int] = field(default_factory=dict)
+    loads: Histogram = field(default_factory=Histogram)
+
+    @property
+    def load_seconds(self) -> float:
+        """Time spent loading."""
+        return self.loads.sum
 
     @property
     def hit_ratio(self) -> float:
@@ -43,3 +69,18 @@ class Statistics:
     def refuse(self, reason: str) -> None:
         """Count a value that was not kept."""
         self.refused[reason] = self.refused.get(reason, 0) + 1
+
+
+def time_of_hit(memory: Memory, tokens: Carrier[Any], key: Key | None) -> float:
+    """Return the seconds that finding an entry and seeing that it holds takes; NaN where it does not.
+
+    It is measured here, since a clock in each hit would take a fifth of it.
+    """
+    shortest = inf
+    for _ in range(3):
+        began = perf_counter()
+        entry = memory.entries.get(key) if key is not None else None
+        if entry is None or not tokens.holds(entry.stamp) or entry.expires <= monotonic():
+            return nan
+        shortest = min(shortest, perf_counter() - began)
+    return shortest

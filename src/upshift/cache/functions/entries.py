@@ -1,0 +1,46 @@
+"""Entries: how long a value is served, and from when on it is loaded anew."""
+
+from __future__ import annotations
+
+from math import inf
+from random import random
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from upshift.cache.functions.kept_errors import KeptError
+from upshift.cache.memory import Entry
+from upshift.cache.sizes import size_of
+
+if TYPE_CHECKING:
+    from upshift.cache.functions.store import Dependence
+    from upshift.cache.memory import Key
+
+JITTER = 0.1
+"""Share of its time by which a value may be dropped early."""
+
+
+def entry_of(
+    key: Key, value: Any, depends: Dependence, seconds: float | None, refresh_share: float = 0.0
+) -> Entry:
+    """Return an entry that is about to be kept.
+
+    Args:
+        key: its key.
+        value: its value.
+        depends: what it depends on.
+        seconds: how long it is served at most; None for no limit.
+        refresh_share: last share of that in which it is loaded anew.
+    """
+    made, expires = monotonic(), inf
+    if seconds is not None:
+        expires = made + seconds * (1 - JITTER * random())  # noqa: S311 - no secret
+    entry = Entry(key, value, depends.stamp, depends.tags, expires, size_of(value))
+    entry.made = made
+    if type(value) is KeptError:
+        entry.due = -inf
+    elif refresh_share:
+        # Drawn, so that of several processes one is first, and the values of one do not come together
+        # (Vattani, Chierichetti, Lowenstein: "Optimal Probabilistic Cache Stampede Prevention", VLDB 2015).
+        share = refresh_share * (1 + random()) / 2  # noqa: S311 - no secret
+        entry.due = expires - (expires - made) * share
+    return entry

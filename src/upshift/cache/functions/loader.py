@@ -1,0 +1,123 @@
+"""Loads the values of one function, and keeps those that may be kept."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from contextlib import contextmanager
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from upshift.cache.dependencies import CURRENT, Reading, reading
+from upshift.cache.functions.entries import entry_of
+from upshift.cache.functions.flights import Load
+from upshift.cache.functions.kept_errors import KeptError
+from upshift.cache.functions.store import Dependence, name_tag, namespace_tag
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from upshift.cache.functions.calls import Call
+    from upshift.cache.functions.options import Options
+    from upshift.cache.functions.store import Store
+    from upshift.cache.memory import Entry
+
+MAX_EXPECTED = 64
+"""Tags of its values that a function remembers, to stamp them before it loads."""
+
+
+class Loader:
+    """Loads for one function.
+
+    Args:
+        function: the function, sync or async.
+        store: what it works with.
+        options: how its values are kept.
+        namespace: the first part of its keys.
+
+    Attributes:
+        expected: tags that its values have depended on, but for those that a call tells.
+        tag: the one that all of them depend on.
+    """
+
+    def __init__(self, function: Callable[..., Any], store: Store, options: Options, namespace: str) -> None:
+        self.expected: frozenset[str] = frozenset()
+        self.tag = namespace_tag(namespace)
+        self._function = function
+        self._store = store
+        self._options = options
+        self._signature = inspect.signature(function)
+
+    async def run_async(self, call: Call) -> Any:
+        """Load a value, whatever is kept, and keep it if it may be."""
+        load = self._load(call, asyncio.Event(), asyncio.get_running_loop())
+        with self._store.flights.under_way(call.key, load), self._counted(), reading(load.reading):
+            try:
+                value = await self._function(*call.arguments, **call.named)
+            except self._options.kept_errors as error:
+                load.entry = self._keep(call, KeptError(error), load)
+                raise
+            load.entry = self._keep(call, value, load)
+            return value
+
+    def run_sync(self, call: Call) -> Any:
+        """Load a value, whatever is kept, and keep it if it may be."""
+        load = self._load(call, threading.Event(), threading.get_ident())
+        with self._store.flights.under_way(call.key, load), self._counted(), reading(load.reading):
+            try:
+                value = self._function(*call.arguments, **call.named)
+            except self._options.kept_errors as error:
+                load.entry = self._keep(call, KeptError(error), load)
+                raise
+            load.entry = self._keep(call, value, load)
+            return value
+
+    def put(self, call: Call, value: Any) -> bool:
+        """Keep a value that was read elsewhere; return whether it is kept."""
+        tags = frozenset(self._told(call))
+        told = self._store.dependence(tags if CURRENT.get() else tags | self.expected)
+        return self._store.keep(self._entry(call, value, told), told.refusal) is not None
+
+    def _load(self, call: Call, done: Any, owner: Any) -> Load[Any]:
+        told = self._told(call)
+        mine = Reading(self._store.tokens, self._store.now(), self.expected, CURRENT.get())
+        mine.need(told)
+        return Load(done, owner, mine, told)
+
+    def _told(self, call: Call) -> tuple[str, ...]:
+        """Return the tags that are known of a call before anything is read."""
+        if not self._options.tags:
+            return (self.tag,)
+        bound = self._signature.bind(*call.arguments, **call.named)
+        bound.apply_defaults()
+        names = (tag.format_map(bound.arguments) if "{" in tag else tag for tag in self._options.tags)
+        return (self.tag, *map(name_tag, names))
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        statistics, began = self._store.statistics, perf_counter()
+        try:
+            yield
+        except self._options.kept_errors:
+            raise
+        except Exception:
+            statistics.errors += 1
+            raise
+        finally:
+            statistics.loads.add(perf_counter() - began)
+
+    def _keep(self, call: Call, value: Any, load: Load[Any]) -> Entry | None:
+        """Keep what was loaded, if it may be; a call that waits takes it from the entry."""
+        tags = load.reading.tags
+        read = tags.difference(load.told)
+        if not read <= self.expected and len(self.expected | read) <= MAX_EXPECTED:
+            self.expected |= read
+        depends = Dependence(tags, load.reading.stamp, load.reading.refusal)
+        return self._store.keep(self._entry(call, value, depends), depends.refusal, load)
+
+    def _entry(self, call: Call, value: Any, depends: Dependence) -> Entry:
+        options = self._options
+        if type(value) is KeptError or (value is None and options.negative_seconds is not None):
+            return entry_of(call.key, value, depends, options.negative_seconds)
+        return entry_of(call.key, value, depends, options.seconds, options.refresh_share)
