@@ -436,6 +436,8 @@ class Upshift:
             app = self._read_your_writes(app)
         if traffic.compression:
             app = Compression(app, minimum_bytes=traffic.compression_minimum_bytes)
+        if self._cache is not None:  # outside of compression: what is stored is what is sent
+            app = self._cache.responses.around(app, self._current, self._templates.find)
         sockets = SocketRecorder(
             app, self._close_socket, self._current, self._templates, hand_on=self._hand_on
         )
@@ -542,6 +544,7 @@ class Upshift:
             "clients": lambda: self.clients.faults,
             "sentry": lambda: self._sentry.faults,
             "replicas": lambda: replicas.faults if replicas else 0,
+            "responses": lambda: self._cache.responses.faults if self._cache else 0,
         }
         spans = self._spans
         return faults if spans is None else faults | {"tracing": lambda: spans.faults}

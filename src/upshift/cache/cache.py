@@ -33,6 +33,7 @@ from upshift.cache.functions import (
 )
 from upshift.cache.keys import CallKeys
 from upshift.cache.memory import Memory
+from upshift.cache.responses import Responses
 from upshift.cache.statistics import Statistics, time_of_hit
 from upshift.cache.tokens import Carrier, LocalTokens, PageTokens
 from upshift.cache.values import NAMESPACE, Values
@@ -72,6 +73,7 @@ class Cache:
 
     Attributes:
         aio: the same to be awaited, see `AsyncCache`.
+        responses: keeps HTTP responses when it is called, see `Responses`.
 
     Example:
         >>> cache = Cache()
@@ -106,6 +108,7 @@ class Cache:
         self._statistics: dict[str, Statistics] = {}
         self._values = Values(self._store)
         self.aio = AsyncCache(self)
+        self.responses = Responses(self._store)
 
     def watch(self, engines: Iterable[Engine | AsyncEngine], *, may_lag: bool = False) -> None:
         """Take what is read and written from the statements of engines, from now on.

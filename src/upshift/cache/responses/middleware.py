@@ -1,0 +1,219 @@
+"""The ASGI middleware that answers from what is stored, before the application runs, and stores what it says.
+
+It stands outside of compression, so what is stored is encoded, once for each encoding that clients ask for,
+and a hit neither serializes nor compresses. It stands inside of the recorder, so each answer has a request
+id, a log line and metrics of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic, perf_counter, time
+from typing import TYPE_CHECKING, Any
+
+from upshift.cache.dependencies import CURRENT, WRITING, written_here
+from upshift.cache.responses.asked import Reader
+from upshift.cache.responses.directives import ANYTHING
+from upshift.cache.responses.faults import Faults
+from upshift.cache.responses.held import BODY, START, Held, without_body
+from upshift.cache.responses.making import Making, path_tag
+from upshift.cache.responses.unstored import Unstored
+from upshift.cache.responses.validators import is_current
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextvars import ContextVar
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from upshift.cache.memory import Entry
+    from upshift.cache.responses.asked import Asked
+    from upshift.cache.responses.rules import Rule
+    from upshift.cache.responses.stored import Stored
+    from upshift.record import Record
+
+_READING = frozenset({"GET", "HEAD"})
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_CONDITIONS = frozenset({b"if-none-match", b"if-modified-since"})
+_FAILED = 400
+_NOTHING: Message = {"type": BODY, "body": b""}
+_GATEWAY_TIMEOUT = b"Gateway Timeout"
+_ONLY_STORED: tuple[Message, Message] = (
+    {
+        "type": START,
+        "status": 504,
+        "headers": [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(_GATEWAY_TIMEOUT)),
+            (b"cache-control", b"no-store"),
+        ],
+    },
+    {"type": BODY, "body": _GATEWAY_TIMEOUT},
+)
+
+
+class AnswersFromStore:
+    """Answers the requests of one application.
+
+    Args:
+        app: the application.
+        rules: what is stored, in the order in which they are tried; looked at for each request.
+        place: tells applications apart that share a cache.
+        current: holds the record of the running request, which is told of hits.
+        route_of: tells the route of a scope that the application has had.
+
+    Attributes:
+        faults: counts the times when what is stored could not be looked at, or an answer not be stored.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        rules: Sequence[Rule],
+        place: int,
+        current: ContextVar[Record | None] | None = None,
+        route_of: Callable[[Scope], str | None] = lambda _: None,
+    ) -> None:
+        self.faults = Faults()
+        self._app = app
+        self._rules = rules
+        self._reader = Reader(place)
+        self._unstored = Unstored()
+        self._current = current
+        self._route_of = route_of
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or hand on to the application."""
+        if self._rules and scope["type"] == "http":
+            path = scope["path"]
+            if root := scope.get("root_path"):
+                path = path.removeprefix(root)
+            for rule in self._rules:
+                if rule.matches(path):
+                    if scope["method"] in _READING:
+                        await self._serve(rule, path, scope, receive, send)
+                        return
+                    if scope["method"] not in _SAFE:
+                        send = self._forgetting(rule, path, send)
+                    break
+        await self._app(scope, receive, send)
+
+    async def _serve(self, rule: Rule, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        messages = making = None
+        with self.faults:
+            asked = self._reader.read(rule, path, scope)
+            if asked is None:
+                rule.store.statistics.bypassed += 1
+            elif (entry := self._find(asked) or await self._joined(asked, scope)) is not None:
+                messages = self._answer(entry, asked, scope)
+            elif asked.wish.only_stored:
+                messages = _ONLY_STORED
+            else:
+                making = Making(asked, scope, self._reader, self._unstored, self._route_of)
+        if messages is not None:
+            for message in messages:
+                await send(message)
+        elif making is not None:
+            await self._make(making, scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _find(self, asked: Asked) -> Entry | None:
+        """Return what answers a request; None where nothing does."""
+        rule = asked.rule
+        entry = rule.store.memory.entries.get((rule.pattern, asked.key))
+        if entry is None or not self._serves(entry, asked):
+            return None
+        rule.store.statistics.hits += 1
+        return entry
+
+    def _serves(self, entry: Entry, asked: Asked) -> bool:
+        store = asked.rule.store
+        memory, statistics = store.memory, store.statistics
+        outer = CURRENT.get()
+        if outer is not None:
+            outer.need(entry.tags)  # first: what is written after this is not in the answer
+        if not store.tokens.holds(entry.stamp):
+            statistics.stale_prevented += 1
+            memory.remove(entry)
+            return False
+        seconds_left = entry.expires - monotonic()
+        if seconds_left <= 0:
+            statistics.expired += 1
+            memory.remove(entry)
+            return False
+        if WRITING.get() and not written_here().isdisjoint(entry.tags):
+            statistics.bypassed += 1
+            return False
+        if asked.named_by and not entry.value.is_public:
+            return False
+        wish = asked.wish
+        if wish is not ANYTHING and not (
+            wish.may_reuse and _age(entry.value) <= wish.max_age and seconds_left >= wish.min_fresh
+        ):
+            return False
+        entry.reads += 1
+        return True
+
+    async def _joined(self, asked: Asked, scope: Scope) -> Entry | None:
+        """Wait for another's answer to the same; None where the request has to have its own."""
+        if asked.named_by or not asked.wish.may_reuse:
+            return None
+        flights, loop = asked.rule.store.flights, asyncio.get_running_loop()
+        while (other := flights.in_loop((asked.rule.pattern, asked.key), loop)) is not None:
+            await other.done.wait()
+            if other.is_cancelled:
+                if (entry := self._find(asked)) is not None:  # of one who waited as well
+                    return entry
+                continue
+            entry, key = other.entry, self._reader.key_now(asked, scope)
+            if entry is None or entry.key[1] != key or not self._serves(entry, asked):
+                return None
+            asked.rule.store.statistics.joined += 1
+            return entry
+        return None
+
+    def _answer(self, entry: Entry, asked: Asked, scope: Scope) -> tuple[Message, Message]:
+        stored: Stored = entry.value
+        if stored.route is not None:
+            scope["path_template"] = stored.route  # the application, which would have found it, does not run
+        record = self._current.get() if self._current is not None else None
+        if record is not None:
+            record.cache_hits += 1
+            record.cache_seconds += perf_counter() - record.started
+        if not _CONDITIONS.isdisjoint(asked.fields) and is_current(asked.fields, stored):
+            return stored.not_modified(), _NOTHING
+        body = stored.body if scope["method"] == "GET" else b""
+        return stored.start(_age(stored)), {"type": BODY, "body": body}
+
+    async def _make(self, making: Making, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have the application answer, as if it were asked by GET and without conditions."""
+        headers, is_head = scope["headers"], scope["method"] == "HEAD"
+        # The server looks at the method while it sends.
+        inner: Any = {**scope, "method": "GET"} if is_head else scope
+        inner["headers"] = [each for each in headers if each[0] not in _CONDITIONS]
+        held = Held(without_body(send) if is_head else send, making, self.faults)
+        try:
+            with making.under_way():
+                await self._app(inner, receive, held.send)
+                await held.release()
+        finally:
+            # Outer middleware reads in the scope what the router leaves there.
+            if is_head:
+                scope.update({**inner, "method": "HEAD"})
+            scope["headers"] = headers
+
+    def _forgetting(self, rule: Rule, path: str, send: Send) -> Send:
+        """End the answers for a path when something else than reading has been done there."""
+
+        async def forgetting_send(message: Message) -> None:
+            if message["type"] == START and message["status"] < _FAILED:
+                with self.faults:
+                    rule.store.renew([path_tag(path)])
+            await send(message)
+
+        return forgetting_send
+
+
+def _age(stored: Stored) -> float:
+    return max(0.0, time() - stored.made)  # the clock may have been set back

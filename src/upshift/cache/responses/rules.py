@@ -1,0 +1,154 @@
+"""Which answers are stored, and what of them is known: one rule for each call of `cache.responses`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from upshift.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable
+
+    from starlette.requests import Request
+
+    from upshift.cache.functions import Store
+
+STORABLE = frozenset(range(200, 600)) - {206, 304}
+"""Statuses of what can be stored: whole answers to a request without conditions."""
+
+MAX_VARYING = 16
+"""Header fields by which the answers of a rule may vary."""
+
+MAX_EXPECTED = 64
+"""Tags of its answers that a rule remembers, to stamp them before the application runs."""
+
+_PARTS = re.compile(r"\{(\w+)\}|(\*)")
+IDENTIFYING = frozenset({b"authorization", b"cookie"})
+
+PASSING = frozenset({
+    b"content-length", b"if-match", b"if-range", b"if-unmodified-since", b"range", b"transfer-encoding",
+})  # fmt: skip
+"""Fields of requests that only the application can answer: for a part, on a condition, with a body."""
+
+UNCOMMON = PASSING | IDENTIFYING | {
+    b"cache-control", b"if-modified-since", b"if-none-match", b"pragma",
+}  # fmt: skip
+"""Fields of requests that have to be looked at; what is in a key alone is not among them."""
+
+_READ = UNCOMMON | {b"host", b"origin"}
+
+
+class Rule:
+    """How the answers of some paths are stored.
+
+    Args:
+        pattern: the paths: `*` stands for anything, `{name}` for one part between slashes.
+        seconds: how long an answer is given at most; None for no limit.
+        identity: tells for whom an answer is; None where it is for everybody.
+        vary: names of request header fields that answers depend on.
+        tags: names that they depend on, `{name}` standing for what is in the path.
+        statuses: HTTP statuses of what is stored.
+        max_bytes: the size of what is stored, at most.
+        streams: whether bodies of unknown length that come in pieces are stored.
+        cookies: whether answers that set cookies are.
+        store: where they are.
+
+    Attributes:
+        varies: the fields that answers are known to vary by, told and learned.
+        credentials: fields that tell who asks, without the answers being known to vary by it.
+        read: fields of requests that have to be read.
+        expected: tags that answers have been seen to depend on.
+
+    Raises:
+        SettingsError: the pattern is no path, a tag has a name that is not in it, or a status is none that
+            can be stored.
+    """
+
+    def __init__(  # noqa: PLR0913 - one for each thing that can be told
+        self,
+        pattern: str,
+        *,
+        seconds: float | None,
+        identity: Callable[[Request], Hashable] | None,
+        vary: Iterable[str],
+        tags: Iterable[str],
+        statuses: Iterable[int],
+        max_bytes: int,
+        streams: bool,
+        cookies: bool,
+        store: Store,
+    ) -> None:
+        if not pattern.startswith(("/", "*")):
+            raise SettingsError(f"{pattern!r} is no path; it looks like '/products*' or '/products/{{id}}'")
+        self.pattern = pattern
+        self.seconds = seconds
+        self.identity = identity
+        self.statuses = frozenset(statuses)
+        self.max_bytes = max_bytes
+        self.streams = streams
+        self.cookies = cookies
+        self.store = store
+        self.told = frozenset(name.strip().lower().encode("latin-1") for name in vary)
+        self.expected: frozenset[str] = frozenset()
+        self._tags = tuple(tags)
+        self._match = _compiled(pattern).fullmatch
+        prefix = pattern.removesuffix("*")
+        # Most patterns are a prefix or a path as it is, which the matcher of patterns takes longer for.
+        self._prefix = prefix if pattern != prefix and not _PARTS.search(prefix) else None
+        self._path = None if _PARTS.search(pattern) else pattern
+        self._vary_by(self.told)
+        self._check()
+
+    def matches(self, path: str) -> bool:
+        """Whether it is about a path."""
+        if self._prefix is not None:
+            return path.startswith(self._prefix)
+        return path == self._path if self._path is not None else self._match(path) is not None
+
+    def tags_of(self, path: str) -> list[str]:
+        """Return the names that the answer for a path depends on."""
+        match = self._match(path)
+        parts = match.groupdict() if match is not None else {}
+        return [tag.format_map(parts) if "{" in tag else tag for tag in self._tags]
+
+    def learn(self, varying: frozenset[bytes]) -> bool:
+        """Note what an answer varies by; keys are made of that from now on. False if that is too much."""
+        varies = varying.union(self.varies)
+        if len(varies) > MAX_VARYING:
+            return False
+        if len(varies) > len(self.varies):
+            self._vary_by(varies)
+        return True
+
+    def expect(self, tags: frozenset[str]) -> None:
+        """Note what an answer depended on."""
+        if not tags <= self.expected and len(self.expected | tags) <= MAX_EXPECTED:
+            self.expected |= tags
+
+    def _vary_by(self, varies: frozenset[bytes]) -> None:
+        self.varies = tuple(sorted(varies))
+        # To vary by Authorization is not enough where the application says so by Vary (RFC 9111 §3.5).
+        known = self.told | (varies - {b"authorization"})
+        self.credentials = frozenset() if self.identity is not None else IDENTIFYING - known
+        self.read = _READ | varies
+
+    def _check(self) -> None:
+        for status in self.statuses - STORABLE:
+            raise SettingsError(f"a response with status {status} cannot be stored")
+        named = {match[1] for match in _PARTS.finditer(self.pattern)}
+        for tag in self._tags:
+            for name in re.findall(r"\{(.*?)\}", tag):
+                if name not in named:
+                    raise SettingsError(f"{self.pattern!r} has no {{{name}}} that the tag {tag!r} could name")
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    parts, last = [], 0
+    for match in _PARTS.finditer(pattern):
+        parts += [re.escape(pattern[last : match.start()]), f"(?P<{match[1]}>[^/]+)" if match[1] else ".*"]
+        last = match.end()
+    try:
+        return re.compile("".join(parts) + re.escape(pattern[last:]), re.DOTALL)
+    except re.error as error:  # one name twice, or one that is none
+        raise SettingsError(f"{pattern!r} is no pattern of paths: {error.msg}") from error
