@@ -7,12 +7,13 @@ from contextvars import ContextVar
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from upshift.cache.dependencies.tables import EVERYTHING
+from upshift.cache.dependencies.names import EVERYTHING, is_row, table_of_row
+from upshift.cache.dependencies.rows import MAX_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from upshift.cache.dependencies.tables import Tables
+    from upshift.cache.dependencies.effects import Tables
     from upshift.cache.tokens import Carrier
 
 CURRENT: ContextVar[Reading | None] = ContextVar("upshift_reading", default=None)
@@ -23,8 +24,11 @@ class Reading:
     """The stamps of what a function has read so far, and whether its value may be kept.
 
     A tag is stamped before the first statement that reads it is sent, so its stamp is older than what the
-    statement sees. Where a transaction sees one snapshot from its beginning, only tags count that were
-    stamped before that.
+    statement sees. Where a transaction sees one snapshot, taken by its first statement, only tags count that
+    were stamped before that; a later statement that names rows, then, is taken for one of their table, which
+    a function is known to read from its second load on.
+
+    With `MAX_ROWS` rows of a table, what is read of it further counts as the whole table.
 
     Args:
         carrier: where tokens live.
@@ -35,9 +39,20 @@ class Reading:
 
     Attributes:
         refusal: why the value may not be kept; empty where it may.
+        expected: its tags but for those of rows, which other calls of the function are likely to need.
     """
 
-    __slots__ = ("_began", "_carrier", "_early", "_outer", "_stamps", "refusal")
+    __slots__ = (
+        "_began",
+        "_carrier",
+        "_early",
+        "_in_time",
+        "_outer",
+        "_rows",
+        "_stamps",
+        "expected",
+        "refusal",
+    )
 
     def __init__(
         self,
@@ -51,6 +66,9 @@ class Reading:
         self._early = {tag: stamp for tag in expected if (stamp := carrier.stamp((tag,))) is not None}
         self._outer = outer
         self._stamps: dict[str, tuple[Any, ...]] = {}
+        self._rows: dict[str, int] = {}
+        self._in_time: tuple[int, frozenset[str]] = (0, frozenset())
+        self.expected: set[str] = set()
         self.refusal = ""
 
     @property
@@ -67,21 +85,38 @@ class Reading:
         """Note what the value depends on, before it is read."""
         for tag in tags:
             if tag not in self._stamps:
-                stamp = self._early.get(tag) or self._carrier.stamp((tag,))
-                if stamp is None:
-                    self.refuse("what it depends on is being written")
-                else:
-                    self._stamps[tag] = stamp
+                self._stamp(self._bounded(tag))
         if self._outer is not None:
             self._outer.need(tags)
 
-    def sees(self, tables: Tables, snapshot: int | None, *, has_written: bool) -> None:
+    def _stamp(self, tag: str) -> None:
+        if not is_row(tag):
+            self.expected.add(tag)
+        if tag not in self._stamps:
+            stamp = self._early.get(tag) or self._carrier.stamp((tag,))
+            if stamp is None:
+                self.refuse("what it depends on is being written")
+            else:
+                self._stamps[tag] = stamp
+
+    def _bounded(self, tag: str) -> str:
+        """Return a tag, or that of the table, where that is needed anyway or there are too many rows."""
+        table = table_of_row(tag)
+        if table is None or table in self._stamps:
+            return table or tag
+        if not is_row(tag):
+            return tag
+        known = self._rows[table] = self._rows.get(table, 0) + 1
+        return tag if known <= MAX_ROWS else table
+
+    def sees(self, tables: Tables, transaction: int | None, *, is_first: bool, has_written: bool) -> None:
         """Note a statement that is about to be sent.
 
         Args:
             tables: what it reads and writes.
-            snapshot: when its transaction began, where it sees one snapshot throughout; None where each
-                statement sees what is committed.
+            transaction: the number of the moment at which its transaction began, where that sees one
+                snapshot throughout; None where each statement sees what is committed.
+            is_first: whether it is the first statement of its transaction.
             has_written: whether its transaction has written already.
         """
         tags = tables.read | {EVERYTHING}
@@ -89,11 +124,22 @@ class Reading:
             self.refuse("its transaction writes")
         elif not tables.is_understood:
             self.refuse("a statement cannot be understood")
-        elif snapshot is not None and not (snapshot > self._began and tags <= self._early.keys()):
-            self.refuse("its snapshot may be older than its stamps")
+        elif transaction is not None and not is_first:
+            in_time = self._stamped_before(transaction)
+            tags = frozenset(tag if tag in in_time else (table_of_row(tag) or tag) for tag in tags)
+            if not tags <= in_time:
+                self.refuse("its snapshot may be older than its stamps")
         self.need(tags)
+        if transaction is not None and is_first:
+            self._in_time = (transaction, self.tags)
         if self._outer is not None:
-            self._outer.sees(tables, snapshot, has_written=has_written)
+            self._outer.sees(tables, transaction, is_first=is_first, has_written=has_written)
+
+    def _stamped_before(self, transaction: int) -> frozenset[str]:
+        """Return the tags that were stamped before a transaction took its snapshot."""
+        since, tags = self._in_time
+        early = frozenset(self._early) if transaction > self._began else frozenset[str]()
+        return early | tags if since == transaction else early
 
     def refuse(self, reason: str) -> None:
         """Say why the value may not be kept; the first reason stays."""

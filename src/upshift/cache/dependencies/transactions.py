@@ -7,6 +7,8 @@ savepoint takes nothing back: that a table is announced which was not changed co
 Whether COMMIT has happened is known in two cases: it returned, or the server refused it. With any other
 error, a lost connection or a cancelled task, it is not, and the intent ends by itself (A5 in
 `upshift.cache.tokens`).
+
+Rows whose keys the database makes are asked for when somebody has to know: SQLAlchemy has read them by then.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ from uuid import uuid4
 
 from sqlalchemy.engine.default import DefaultExecutionContext
 
+from upshift.cache.dependencies.inserted import inserted_rows
+from upshift.cache.dependencies.names import EVERYTHING, is_row, rows_tag, table_of_row
 from upshift.cache.dependencies.reading import CURRENT
-from upshift.cache.dependencies.tables import EVERYTHING
+from upshift.cache.dependencies.rows import MAX_ROWS
 from upshift.sql.wrapping import unwrap, wrap
 
 if TYPE_CHECKING:
@@ -27,7 +31,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Dialect, Engine
 
-    from upshift.cache.dependencies.tables import StatementTables, Tables
+    from upshift.cache.dependencies.effects import Tables
+    from upshift.cache.dependencies.schema import Schema
+    from upshift.cache.dependencies.tables import StatementTables
     from upshift.cache.tokens import Carrier
 
 logger = logging.getLogger("upshift.cache")
@@ -39,24 +45,70 @@ _ONE_SNAPSHOT = frozenset({"REPEATABLE READ", "SERIALIZABLE", "SNAPSHOT"})
 
 
 class _Open:
-    """A transaction on a connection: when it began, and the tags that it has written."""
+    """A transaction on a connection: when it began, and what it has written.
 
-    __slots__ = ("began", "is_one_snapshot", "written")
+    Attributes:
+        began: the number of that moment.
+        is_fresh: whether no statement of it has been sent yet, so that its snapshot is still to be taken.
+        is_one_snapshot: whether all of its statements see what was committed then; None where not asked yet.
+    """
 
-    def __init__(self, began: int) -> None:
+    __slots__ = ("_inserts", "_rows", "_written", "began", "is_fresh", "is_one_snapshot")
+
+    def __init__(self, began: int, *, is_fresh: bool) -> None:
         self.began = began
+        self.is_fresh = is_fresh
         self.is_one_snapshot: bool | None = None
-        self.written: set[str] = set()
+        self._written: set[str] = set()
+        self._rows: dict[str, int] = {}
+        self._inserts: list[tuple[Any, str]] = []
+
+    @property
+    def has_written(self) -> bool:
+        """Whether it has written anything."""
+        return bool(self._written)
+
+    def write(self, tables: Tables, context: Any) -> None:
+        """Note what a statement changes."""
+        for tag in tables.written - self._written:
+            self._note(tag)
+        if tables.generated:
+            if len(self._inserts) < MAX_ROWS:
+                self._inserts.append((context, tables.generated))
+            else:
+                self._written.add(rows_tag(tables.generated))
+
+    def written(self, schema: Schema) -> set[str]:
+        """Return the tags of what it has written so far."""
+        pending = tuple(self._inserts)
+        for context, table in pending:
+            for tag in inserted_rows(context, table, schema):
+                self._note(tag)
+        del self._inserts[: len(pending)]
+        return self._written
+
+    def end(self) -> None:
+        """Forget what it has written: it is over."""
+        self._written.clear()
+        self._inserts.clear()
+
+    def _note(self, tag: str) -> None:
+        table = table_of_row(tag) if is_row(tag) else None
+        if table is not None:
+            known = self._rows[table] = self._rows.get(table, 0) + 1
+            if known > MAX_ROWS:
+                tag = rows_tag(table.removeprefix("table:"))
+        self._written.add(tag)
 
 
-WRITING: ContextVar[tuple[_Open, ...]] = ContextVar("upshift_writing", default=())
+WRITING: ContextVar[tuple[tuple[_Open, Schema], ...]] = ContextVar("upshift_writing", default=())
 """The transactions that the running task has written in; they may be over."""
 
 
 def written_here() -> frozenset[str]:
     """Return the tags that the running task has written and not committed: the cache has older values."""
     writing = WRITING.get()
-    return frozenset().union(*(each.written for each in writing)) if writing else frozenset()
+    return frozenset().union(*(each.written(schema) for each, schema in writing)) if writing else frozenset()
 
 
 class CommitHooks:
@@ -112,7 +164,7 @@ class CommitHooks:
     def _executing(self, execute: Callable[..., None]) -> Callable[..., None]:
         # The positions are those of `Dialect.do_execute*`: cursor, statement, [parameters,] context.
         def hooked_execute(cursor: Any, sql: str, *arguments: Any) -> None:
-            announced = self._before(arguments[-1], sql)
+            announced = self._before(arguments[-1], sql, arguments[0])
             try:
                 execute(cursor, sql, *arguments)
             finally:
@@ -121,7 +173,7 @@ class CommitHooks:
 
         return hooked_execute
 
-    def _before(self, context: Any, sql: str) -> tuple[frozenset[str], str] | None:
+    def _before(self, context: Any, sql: str, parameters: Any) -> tuple[frozenset[str], str] | None:
         """Note a statement; one that commits by itself is announced, to be settled when it is over."""
         # Else it is the dialect's own, such as those that it sends on its first connection.
         is_asked_for = (
@@ -129,42 +181,52 @@ class CommitHooks:
         )
         if not is_asked_for:
             return None
-        tables, reading = self._tables.of_context(context, sql), CURRENT.get()
-        if reading is None and not tables.written:
+        effect, reading = self._tables.of_context(context, sql), CURRENT.get()
+        info = context._dbapi_connection._connection_record.info
+        open_: _Open | None = info.get(_KEY)
+        is_first = False
+        if open_ is not None:
+            is_first, open_.is_fresh = open_.is_fresh, False
+        if reading is None and not effect.tables.written:
             return None
         if reading is not None and self._may_lag:
             reading.lags()
+        tables = self._tables.complete(effect, context, parameters)
         if context.root_connection._is_autocommit_isolation():
             if reading is not None:
-                reading.sees(tables, None, has_written=False)
-            return self._announce(tables.written) if tables.written else None
-        info = context._dbapi_connection._connection_record.info
-        open_ = info.get(_KEY)
+                reading.sees(tables, None, is_first=True, has_written=False)
+            return self._announce(_with_generated(tables)) if tables.written else None
         if open_ is None:
-            open_ = info[_KEY] = _Open(0)
+            open_ = info[_KEY] = _Open(0, is_fresh=False)
         if reading is not None:
-            snapshot = open_.began if _is_one_snapshot(open_, context, sql) else None
-            reading.sees(tables, snapshot, has_written=bool(open_.written))
+            transaction = open_.began if _is_one_snapshot(open_, context, sql) else None
+            reading.sees(tables, transaction, is_first=is_first, has_written=open_.has_written)
         if tables.written:
-            _write(open_, tables)
+            self._write(open_, tables, context)
         return None
+
+    def _write(self, open_: _Open, tables: Tables, context: Any) -> None:
+        if not open_.has_written:
+            still = (each for each in WRITING.get() if each[0].has_written)
+            WRITING.set((*still, (open_, self._tables.schema)))
+        open_.write(tables, context)
 
     def _beginning(self, begin: Callable[..., None]) -> Callable[..., None]:
         def hooked_begin(connection: Any) -> None:
             begin(connection)
             record = getattr(connection, "_connection_record", None)
             if record is not None:
-                record.info[_KEY] = _Open(self._now())
+                record.info[_KEY] = _Open(self._now(), is_fresh=True)
 
         return hooked_begin
 
     def _committing(self, dialect: Dialect, commit: Callable[..., None]) -> Callable[..., None]:
         def hooked_commit(connection: Any) -> None:
             open_ = _taken(connection)
-            if open_ is None or not open_.written:
+            if open_ is None or not open_.has_written:
                 commit(connection)
                 return
-            tags, transaction = self._announce(open_.written)
+            tags, transaction = self._announce(open_.written(self._tables.schema))
             try:
                 commit(connection)
             except BaseException as error:
@@ -172,7 +234,7 @@ class CommitHooks:
                     self._settle(tags, transaction)
                 raise
             finally:
-                open_.written.clear()
+                open_.end()
             self._settle(tags, transaction)
 
         return hooked_commit
@@ -181,7 +243,9 @@ class CommitHooks:
         def hooked_commit(connection: Any, *arguments: Any, **options: Any) -> None:
             open_ = _taken(connection.connection)
             # One that was prepared before, maybe by another process, may have written anything.
-            written = open_.written if open_ is not None and open_.written else {EVERYTHING}
+            written = {EVERYTHING}
+            if open_ is not None and open_.has_written:
+                written = open_.written(self._tables.schema)
             tags, transaction = self._announce(written)
             try:
                 commit(connection, *arguments, **options)
@@ -197,7 +261,7 @@ class CommitHooks:
         def hooked_end(connection: Any, *arguments: Any, **options: Any) -> None:
             open_ = _taken(connection if hasattr(connection, "_connection_record") else connection.connection)
             if open_ is not None:
-                open_.written.clear()
+                open_.end()
             end(connection, *arguments, **options)
 
         return hooked_end
@@ -222,10 +286,9 @@ def _taken(connection: Any) -> _Open | None:
     return open_
 
 
-def _write(open_: _Open, tables: Tables) -> None:
-    if not open_.written:
-        WRITING.set((*(each for each in WRITING.get() if each.written), open_))
-    open_.written |= tables.written
+def _with_generated(tables: Tables) -> frozenset[str]:
+    """Return what a statement changes that commits by itself: the keys it makes are known too late."""
+    return tables.written | {rows_tag(tables.generated)} if tables.generated else tables.written
 
 
 def _is_one_snapshot(open_: _Open, context: Any, sql: str) -> bool:

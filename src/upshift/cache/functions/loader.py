@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from upshift.cache.dependencies import CURRENT, Reading, reading
+from upshift.cache.dependencies import CURRENT, Reading, reading, whole_tables
 from upshift.cache.functions.entries import entry_of
 from upshift.cache.functions.flights import Load
 from upshift.cache.functions.kept_errors import KeptError
@@ -37,7 +37,7 @@ class Loader:
         namespace: the first part of its keys.
 
     Attributes:
-        expected: tags that its values have depended on, but for those that a call tells.
+        expected: tags that its values have depended on, but for those of rows and those that a call tells.
         tag: the one that all of them depend on.
     """
 
@@ -76,7 +76,7 @@ class Loader:
     def put(self, call: Call, value: Any) -> bool:
         """Keep a value that was read elsewhere; return whether it is kept."""
         tags = frozenset(self._told(call))
-        told = self._store.dependence(tags if CURRENT.get() else tags | self.expected)
+        told = self._store.dependence(tags if CURRENT.get() else tags | whole_tables(self.expected))
         return self._store.keep(self._entry(call, value, told), told.refusal) is not None
 
     def _load(self, call: Call, done: Any, owner: Any) -> Load[Any]:
@@ -110,7 +110,7 @@ class Loader:
     def _keep(self, call: Call, value: Any, load: Load[Any]) -> Entry | None:
         """Keep what was loaded, if it may be; a call that waits takes it from the entry."""
         tags = load.reading.tags
-        read = tags.difference(load.told)
+        read = load.reading.expected.difference(load.told)
         if not read <= self.expected and len(self.expected | read) <= MAX_EXPECTED:
             self.expected |= read
         depends = Dependence(tags, load.reading.stamp, load.reading.refusal)

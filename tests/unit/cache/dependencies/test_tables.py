@@ -7,14 +7,11 @@ import sys
 import pytest
 from sqlalchemy import Column, ForeignKey, Integer, MetaData, Table
 
-from upshift.cache.dependencies.tables import (
-    EVERYTHING,
-    MAX_TEXT,
-    MAX_TEXTS,
-    StatementTables,
-    _cascades,
-    table_tag,
-)
+from upshift.cache.dependencies.effects import UNREADABLE_READ
+from upshift.cache.dependencies.names import EVERYTHING, table_tag
+from upshift.cache.dependencies.schema import Schema
+from upshift.cache.dependencies.tables import MAX_TEXTS, StatementTables
+from upshift.cache.dependencies.texts import MAX_TEXT
 
 
 def tables(sql, dialect="postgresql"):
@@ -22,7 +19,8 @@ def tables(sql, dialect="postgresql"):
 
 
 def names(tags):
-    return sorted(tag.removeprefix("table:") for tag in tags)
+    """Return the names of tables, which are announced with their rows where rows are not told."""
+    return sorted(tag.removeprefix("table:") for tag in tags if not tag.startswith("rows:"))
 
 
 @pytest.mark.parametrize(
@@ -47,6 +45,9 @@ def names(tags):
         ("DROP TABLE a", ["a"], ["a"]),
         ("CREATE TABLE a AS SELECT * FROM b", ["a", "b"], ["a", "b"]),
         ("UPDATE a SET x = 1; DELETE FROM b", ["a", "b"], ["a", "b"]),
+        ("WITH a AS (SELECT * FROM a) SELECT * FROM a", ["a"], []),
+        ("WITH RECURSIVE x AS (SELECT 1 UNION SELECT * FROM x) SELECT * FROM x, b", ["b"], []),
+        ("WITH x AS (SELECT * FROM y), y AS (SELECT 1) SELECT * FROM x, y", ["y"], []),
         ("BEGIN", [], []),
         ("SET LOCAL statement_timeout = 100", [], []),
         ("RELEASE SAVEPOINT s", [], []),
@@ -72,6 +73,7 @@ def test_tables_are_told_with_what_is_done_to_them(sql, read, written):
         "SET x = 1; CALL settle_orders()",
         "SELECT 1; CALL settle_orders()",
         "REFRESH MATERIALIZED VIEW v",
+        "TRUNCATE a CASCADE",
     ],
     ids=lambda sql: sql[:20],
 )
@@ -93,7 +95,7 @@ def test_a_read_that_cannot_be_understood_writes_nothing_and_is_not_kept(sql):
 def test_without_a_parser_texts_are_not_understood(monkeypatch):
     monkeypatch.setitem(sys.modules, "sqlglot", None)
 
-    assert tables("SELECT * FROM a") == (frozenset(), frozenset(), False)
+    assert tables("SELECT * FROM a") == UNREADABLE_READ.tables
     assert tables("DELETE FROM a").written == {EVERYTHING}
 
 
@@ -105,6 +107,21 @@ def test_a_view_reads_what_is_behind_it():
         "product",
         "stock",
     ]
+
+
+def test_a_write_through_a_view_changes_what_is_behind_it():
+    known = StatementTables({"active_products": ["product"]})
+
+    assert known.of_text("UPDATE active_products SET price = 1", "sqlite").written == {
+        "rows:active_products", "rows:product", "table:active_products", "table:product",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "sql", ["UPDATE a JOIN b ON a.id = b.id SET a.x = 1, b.x = 2", "DELETE a, b FROM a JOIN b ON a.id = b.id"]
+)
+def test_a_change_of_several_tables_writes_all(sql):
+    assert names(tables(sql, "mysql").written) == ["a", "b"]
 
 
 def test_remembered_texts_are_bounded():
@@ -125,8 +142,17 @@ def test_cascades_reach_through_tables():
         "tree", metadata, Column("id", Integer, ForeignKey("tree.id", ondelete="CASCADE"), primary_key=True)
     )
 
-    found = {names([parent])[0]: names(children) for parent, children in _cascades(metadata).items()}
-    assert found == {"a": ["b", "c"], "b": ["c"], "tree": ["tree"]}
+    schema = Schema()
+    schema.learn(metadata.tables["a"])
+
+    assert {name: sorted(schema.with_deleted(name)) for name in metadata.tables} == {
+        "a": ["b", "c"], "b": [], "c": [], "d": [], "tree": ["tree"],
+    }  # fmt: skip
+    assert {name: sorted(schema.with_updated(name, frozenset({"id"}))) for name in "abd"} == {
+        "a": [], "b": ["c"], "d": [],
+    }  # fmt: skip
+    assert schema.with_updated("b", frozenset({"name"})) == frozenset()
+    assert schema.with_updated("b", frozenset({"rowid"})) == {"c"}
 
 
 def test_a_tag_is_the_bare_name_in_lower_case():

@@ -1,0 +1,382 @@
+"""What a text does: parsed by sqlglot (extra `find`).
+
+What cannot be understood is taken for a write to everything, unless it begins as a read does; and nothing
+that was computed from it is kept.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from upshift.cache.dependencies.effects import NOTHING, UNREADABLE, UNREADABLE_READ, effect_of
+from upshift.cache.dependencies.marks import without_marks
+from upshift.cache.dependencies.names import bare_name
+from upshift.cache.dependencies.rows import Fixed, Given, Pin
+from upshift.cache.dependencies.scopes import Scope, pins_of
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
+    from sqlglot.expressions import Expr
+
+    from upshift.cache.dependencies.effects import Effect
+    from upshift.cache.dependencies.marks import Marked
+    from upshift.cache.dependencies.rows import Value
+    from upshift.cache.dependencies.schema import Schema
+    from upshift.cache.dependencies.scopes import Place
+
+MAX_TEXT = 64 * 1024
+"""Characters of a text that is still parsed."""
+
+_LANGUAGES = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql", "sqlite": "sqlite"}
+_LEADING = re.compile(r"(?:\s|\(|/\*.*?\*/|--[^\n]*\n)*+(\w+)", re.DOTALL)
+_SILENT = frozenset({
+    "analyze", "begin", "close", "commit", "deallocate", "discard", "end", "listen", "lock", "notify",
+    "prepare", "release", "reset", "rollback", "savepoint", "set", "start", "unlisten", "vacuum",
+})  # fmt: skip
+"""First words of what neither reads rows nor changes any."""
+
+_READS = frozenset({"desc", "describe", "fetch", "pragma", "select", "show", "table", "values"})
+"""First words of reads. (A SELECT may call a function that writes: see A1 in `upshift.cache.tokens`.)"""
+
+_SAME = frozenset({"INT", "BIGINT", "SMALLINT", "UUID", "TEXT", "VARCHAR", "DATE"})
+"""Types to which a driver casts a parameter without changing what it equals."""
+
+
+def effect_of_text(sql: str, dialect: str, schema: Schema) -> Effect:
+    """Return what a text does."""
+    leading = _LEADING.match(sql)
+    first = leading[1].lower() if leading is not None else ""
+    if first in _SILENT and ";" not in sql.rstrip().rstrip(";"):
+        return NOTHING
+    found = _parsed(sql, dialect, schema) if len(sql) <= MAX_TEXT else []
+    told = [each for each in found if each is not None]
+    if not told or len(told) < len(found):
+        return UNREADABLE_READ if first in _READS and ";" not in sql else UNREADABLE
+    if len(told) == 1:
+        return effect_of(*told[0])
+    # Of several in one, the rows are not told apart.
+    read = {name for each in told for name in each.all_read}
+    return effect_of(read, written={name for each in told for name in each.all_written})
+
+
+def _parsed(sql: str, dialect: str, schema: Schema) -> list[_Found | None]:
+    try:
+        from sqlglot import ErrorLevel, parse
+        from sqlglot.errors import SqlglotError
+    except ModuleNotFoundError:
+        return []
+    marked = without_marks(sql, dialect)
+    try:
+        trees = parse(marked.sql, read=_LANGUAGES.get(dialect), error_level=ErrorLevel.RAISE)
+        return [_of_tree(tree, marked, schema) for tree in trees if tree is not None]
+    except (SqlglotError, RecursionError, ValueError):
+        return []
+
+
+class _Found(NamedTuple):
+    """What a parsed statement does, as `effect_of` takes it."""
+
+    whole: set[str]
+    reads: list[Pin]
+    written: set[str]
+    writes: list[Pin]
+
+    @property
+    def all_read(self) -> set[str]:
+        return self.whole | {each.table for each in self.reads}
+
+    @property
+    def all_written(self) -> set[str]:
+        return self.written | {each.table for each in self.writes}
+
+
+def _of_tree(tree: Expr, marked: Marked, schema: Schema) -> _Found | None:
+    """Return what a parsed statement does; None where it is of a kind that is not known here."""
+    from sqlglot import exp
+
+    changes = list(tree.find_all(exp.Insert, exp.Update, exp.Delete, exp.Merge))
+    if isinstance(tree, exp.TruncateTable) and str(tree.args.get("option")).upper() == "CASCADE":
+        return None  # it goes to every table that refers to this, as the mapping may not tell
+    if isinstance(tree, (exp.Create, exp.Drop, exp.Alter, exp.TruncateTable)):
+        names = {bare_name(each.name) for each in tree.find_all(exp.Table)}
+        deleted = {each for name in names for each in schema.with_deleted(name)}
+        return _Found(names, [], names | deleted, []) if names else None
+    if not changes and not isinstance(tree, exp.Query):
+        return None
+    tables = [each for each in tree.find_all(exp.Table) if not _is_of_cte(each)]
+    whole = {bare_name(each.name) for each in tables}
+    if not changes:
+        return _of_query(tree, tables, marked, schema)
+    written, writes = set[str](), list[Pin]()
+    for change in changes:
+        targets = _targets(change)
+        if not targets:
+            return None
+        names = {bare_name(each.name) for each in targets}
+        pin = None
+        if change is tree and len(targets) == 1:
+            pin = _changed(change, targets[0], marked, schema)
+        if pin is None:
+            written |= names
+        else:
+            writes.append(pin)
+        written |= {each for name in names for each in _with_changed(change, name, schema)}
+    return _Found(whole, [], written, writes)
+
+
+def _of_query(tree: Expr, tables: list[Any], marked: Marked, schema: Schema) -> _Found:
+    from sqlglot import exp
+
+    reads: list[Pin] = []
+    pinned: set[int] = set()
+    for select in tree.find_all(exp.Select):
+        from_ = select.args.get("from_") or select.args.get("from")
+        if from_ is None:
+            continue
+        scope, named = _scope([from_.this], select.args.get("joins") or [], select, marked)
+        for alias, pin in pins_of(scope, schema).items():
+            reads.append(pin)
+            pinned.add(id(named[alias]))
+    return _Found({bare_name(each.name) for each in tables if id(each) not in pinned}, reads, set(), [])
+
+
+def _scope(
+    sources: list[Any], joins: list[Any], statement: Expr, marked: Marked
+) -> tuple[Scope, dict[Hashable, Any]]:
+    """Return a FROM with its WHERE, and what each of its tables is in the tree."""
+    from sqlglot import exp
+
+    scope = Scope()
+    named: dict[Hashable, Any] = {}
+    all_sources = [*sources, *(each.this for each in joins)]
+    is_only = len(all_sources) == 1 and not all_sources[0].args.get("joins")
+    for source in all_sources:
+        if isinstance(source, exp.Table) and isinstance(source.this, exp.Identifier):
+            alias = source.alias_or_name.lower()
+            if alias in named or source.alias_column_names or _is_of_cte(source):
+                continue
+            named[alias] = source
+            scope.tables[alias] = bare_name(source.name)
+    reader = _Conditions(scope, next(iter(named), "") if is_only else "", marked)
+    where = statement.args.get("where")
+    if where is not None:
+        reader.take(where.this)
+    for join in joins:
+        on, side = join.args.get("on"), (join.side or "").upper()
+        if on is not None and not side:
+            reader.take(on)
+        elif on is not None and side == "LEFT" and isinstance(join.this, exp.Table):
+            reader.take_filled_up(on, join.this.alias_or_name.lower())
+    return scope, named
+
+
+class _Conditions:
+    """Takes in what conditions say of the columns of a FROM.
+
+    Args:
+        scope: the FROM.
+        only: what its table is called, where it has one alone, so that columns may be without.
+        marked: whose marks of parameters they have.
+    """
+
+    def __init__(self, scope: Scope, only: str, marked: Marked) -> None:
+        self._scope = scope
+        self._only = only
+        self._marked = marked
+
+    def take(self, condition: Expr) -> None:
+        """Take in a condition that all rows fulfil."""
+        from sqlglot import exp
+
+        for each in _conjuncts(condition):
+            if isinstance(each, exp.EQ):
+                one, other = self._place(each.this), self._place(each.expression)
+                if one is not None and other is not None:
+                    self._scope.link(one, other)
+                elif one is not None or other is not None:
+                    value = value_of(each.expression if one is not None else each.this, self._marked)
+                    if value is not None:
+                        self._scope.pin(one or other or ("", ""), (value,))
+            elif isinstance(each, exp.In) and (place := self._place(each.this)) is not None:
+                values = [value_of(one, self._marked) for one in each.expressions]
+                known = tuple(one for one in values if one is not None)
+                if known and len(known) == len(values):
+                    self._scope.pin(place, known)
+
+    def take_filled_up(self, condition: Expr, alias: str) -> None:
+        """Take in what says which rows are joined to the others, that stay where there is none."""
+        inner = Scope(self._scope.tables)
+        _Conditions(inner, "", self._marked).take(condition)
+        for place, values in inner.values.items():
+            if place[0] == alias:
+                self._scope.pin(place, values)
+        self._scope.links += [pair for pair in inner.links if pair[1][0] == alias != pair[0][0]]
+
+    def _place(self, element: Any) -> Place | None:
+        from sqlglot import exp
+
+        while isinstance(element, exp.Paren):
+            element = element.this
+        if not isinstance(element, exp.Column) or not isinstance(element.this, exp.Identifier):
+            return None
+        alias = element.table.lower() or self._only
+        return (alias, element.name.lower()) if alias in self._scope.tables else None
+
+
+def value_of(element: Any, marked: Marked) -> Value | None:
+    """Return a value that a condition compares with; None where it is none that is known."""
+    from sqlglot import exp
+
+    while isinstance(element, (exp.Paren, exp.Cast)):
+        kind = element.args.get("to")
+        if kind is not None and (kind.expressions or kind.this.name not in _SAME):
+            return None
+        element = element.this
+    if isinstance(element, exp.Placeholder):
+        return Given(element.name) if element.name else None
+    if not isinstance(element, exp.Literal):
+        return None
+    if element.is_string:
+        return None if marked.prefix and marked.prefix in element.name else Fixed(element.name)
+    name = marked.name(element.name)
+    if name is not None:
+        return Given(name)
+    return Fixed(int(element.name)) if element.name.isdigit() and marked.prefix else None
+
+
+def _conjuncts(condition: Any) -> Iterator[Any]:
+    from sqlglot import exp
+
+    waiting = [condition]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, exp.And):
+            waiting += (each.this, each.expression)
+        elif isinstance(each, exp.Paren):
+            waiting.append(each.this)
+        else:
+            yield each
+
+
+def _is_of_cte(table: Any) -> bool:
+    """Whether a name is that of a CTE. Before it is defined, and within that, it is a table's."""
+    if table.args.get("db") is not None:
+        return False
+    name, node = table.name.lower(), table
+    while (node := node.parent) is not None:
+        with_ = node.args.get("with_") or node.args.get("with")
+        if with_ is not None and name in _visible(with_, table):
+            return True
+    return False
+
+
+def _visible(with_: Any, table: Any) -> set[str]:
+    """Return the names of CTEs that may stand in the place of a table."""
+    names = set()
+    for each in with_.expressions:
+        if _is_within(table, each) and not with_.args.get("recursive"):
+            break
+        names.add(each.alias_or_name.lower())
+    return names
+
+
+def _is_within(node: Any, other: Any) -> bool:
+    while node is not None and node is not other:
+        node = node.parent
+    return node is other
+
+
+def _targets(change: Any) -> list[Any]:
+    """Return the tables that a statement changes: with several, they may be changed all."""
+    from sqlglot import exp
+
+    targets = [*(change.args.get("tables") or ())]
+    if change.this is not None:
+        targets += change.this.find_all(exp.Table)
+    return targets
+
+
+def _changed(change: Any, target: Any, marked: Marked, schema: Schema) -> Pin | None:
+    """Return the rows that a statement changes; None where they are not known."""
+    from sqlglot import exp
+
+    name = bare_name(target.name)
+    if isinstance(change, exp.Insert):
+        return _inserted(change, name, marked, schema)
+    if isinstance(change, exp.Merge):
+        return None
+    if isinstance(change, exp.Update):
+        columns = _columns_set(change)
+        if columns is None or schema.sets_key(name, columns):
+            return None
+    from_ = change.args.get("from_") or change.args.get("from")
+    others = [*([from_.this] if from_ is not None else ()), *(change.args.get("using") or ())]
+    scope, named = _scope([target, *others], [], change, marked)
+    alias = target.alias_or_name.lower()
+    return pins_of(scope, schema).get(alias) if named.get(alias) is target else None
+
+
+def _inserted(insert: Any, name: str, marked: Marked, schema: Schema) -> Pin | None:
+    from sqlglot import exp
+
+    key, values, columns = schema.key(name), insert.expression, insert.this
+    if not key or not isinstance(values, exp.Values) or not isinstance(columns, exp.Schema):
+        return None
+    if (insert.args.get("alternative") or "").upper() == "REPLACE" or not _finds_by_key(insert, name, schema):
+        return None
+    names = [each.name.lower() for each in columns.expressions]
+    if any(names.count(each.name) != 1 for each in key):
+        return None
+    places = [names.index(each.name) for each in key]
+    rows = [each.expressions for each in values.expressions if len(each.expressions) == len(names)]
+    if len(rows) != len(values.expressions) or (len(rows) > 1 and len(key) > 1):
+        return None  # the product of the columns would be more than the rows
+    parts = [[value_of(row[place], marked) for row in rows] for place in places]
+    found = [
+        (each.kind, tuple(value for value in part if value is not None))
+        for each, part in zip(key, parts, strict=True)
+        if each.kind is not None and None not in part
+    ]
+    return Pin(name, tuple(found)) if len(found) == len(key) else None
+
+
+def _finds_by_key(insert: Any, name: str, schema: Schema) -> bool:
+    """Whether an INSERT changes no row of another key than those that it brings."""
+    conflict = insert.args.get("conflict")
+    if conflict is None or str(conflict.args.get("action")).upper() == "DO NOTHING":
+        return True
+    targets = {each.name.lower() for each in conflict.args.get("conflict_keys") or ()}
+    set_columns = _columns_set(conflict)
+    return (
+        targets == {each.name for each in schema.key(name)}
+        and set_columns is not None
+        and not schema.sets_key(name, set_columns)
+    )
+
+
+def _columns_set(change: Any) -> frozenset[str] | None:
+    """Return the columns that SET names; None where that is not known."""
+    from sqlglot import exp
+
+    found = [each.this if isinstance(each, exp.EQ) else None for each in change.expressions]
+    if not all(isinstance(each, exp.Column) for each in found):
+        return None
+    return frozenset(each.name.lower() for each in found if each is not None)
+
+
+def _with_changed(change: Any, name: str, schema: Schema) -> frozenset[str]:
+    """Return the tables that the database changes with rows of this one."""
+    from sqlglot import exp
+
+    if isinstance(change, exp.Update):
+        return schema.with_updated(name, _columns_set(change))
+    if isinstance(change, exp.Insert):
+        if (change.args.get("alternative") or "").upper() == "REPLACE":
+            return schema.with_deleted(name)
+        conflict = change.args.get("conflict")
+        return frozenset() if conflict is None else schema.with_updated(name, _columns_set(conflict))
+    if isinstance(change, exp.Delete):
+        return schema.with_deleted(name)
+    return schema.with_deleted(name) | schema.with_updated(name, None)
