@@ -293,7 +293,7 @@ class Cache:
         """Serve nothing any more of a namespace, and drop its entries; return how many there were."""
         store = self._store(namespace)
         store.renew([namespace_tag(namespace)])
-        return store.delete(lambda key: key[0] == namespace)
+        return len(store.delete(lambda key: key[0] == namespace))
 
     def invalidate(self, *tags: str) -> None:
         """Serve nothing any more that depends on one of these tags, which `cached` or `set` was given."""

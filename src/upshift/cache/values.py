@@ -1,4 +1,8 @@
-"""Values that are kept by a name, without a function that would load them."""
+"""Values that are kept by a name, without a function that would load them.
+
+Such a value is a source: what a cached function computes from it ends when another is set in its place. So
+a name has a tag, which who looks depends on, also where nothing is found.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +39,13 @@ class Values:
 
     def get(self, key: str, default: Any, namespace: str) -> Any:
         """Return a value, if one is kept that holds."""
-        store = self._store_of(namespace)
-        outer, entry = CURRENT.get(), store.memory.entries.get(_key(namespace, key))
+        store, outer, known = self._store_of(namespace), CURRENT.get(), _key(namespace, key)
+        if outer is not None:
+            outer.need([_tag(known)])  # first: what is written after this is not in the value
+        entry = store.memory.entries.get(known)
         if entry is not None:
             if outer is not None:
-                outer.need(entry.tags)  # first: what is written after this is not in the value
+                outer.need(entry.tags)
             if not store.tokens.holds(entry.stamp):
                 store.statistics.stale_prevented += 1
                 store.memory.remove(entry)
@@ -55,10 +61,12 @@ class Values:
 
     def set(self, key: str, value: Any, ttl: Duration | None, tags: Iterable[str], namespace: str) -> bool:
         """Keep a value."""
-        store = self._store_of(namespace)
+        store, known = self._store_of(namespace), _key(namespace, key)
         told = store.dependence([namespace_tag(namespace), *map(name_tag, tags)])
-        entry = entry_of(_key(namespace, key), value, told, None if ttl is None else seconds_of(ttl))
-        return store.keep(entry, told.refusal) is not None
+        entry = entry_of(known, value, told, None if ttl is None else seconds_of(ttl))
+        is_kept = store.keep(entry, told.refusal) is not None
+        store.renew([_tag(known)])
+        return is_kept
 
     def get_many(self, keys: Iterable[str], namespace: str) -> dict[str, Any]:
         """Return those of some values that are kept and hold."""
@@ -75,11 +83,17 @@ class Values:
 
     def delete(self, key: str, namespace: str) -> bool:
         """Drop a value; return whether there was one."""
-        return self._store_of(namespace).delete_one(_key(namespace, key))
+        store, known = self._store_of(namespace), _key(namespace, key)
+        was_there = store.delete_one(known)
+        store.renew([_tag(known)])
+        return was_there
 
     def delete_matching(self, pattern: str) -> int:
         """Drop the values whose names match a pattern; return how many there were."""
-        return self._store_of(NAMESPACE).delete(lambda key: fnmatchcase(name_of(key), pattern))
+        store = self._store_of(NAMESPACE)
+        deleted = store.delete(lambda key: fnmatchcase(name_of(key), pattern))
+        store.renew(map(_tag, deleted))
+        return len(deleted)
 
 
 def name_of(key: Key) -> str:
@@ -91,6 +105,11 @@ def name_of(key: Key) -> str:
     """
     namespace, within = key
     return text_of(within) if namespace == NAMESPACE else f"{namespace}:{text_of(within)}"
+
+
+def _tag(key: Key) -> str:
+    """Return the tag that whatever is computed from the value of a name depends on."""
+    return f"value:{name_of(key)}"
 
 
 def _key(namespace: str, key: str) -> Key:

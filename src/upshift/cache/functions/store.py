@@ -96,13 +96,13 @@ class Store(NamedTuple):
         self.tokens.announce(named, transaction)
         self.tokens.settle(named, transaction)
 
-    def delete(self, is_meant: Callable[[Key], bool]) -> int:
-        """Drop the entries of some keys, and what is being loaded for them; return how many there were."""
+    def delete(self, is_meant: Callable[[Key], bool]) -> list[Key]:
+        """Drop the entries of some keys, and what is being loaded for them; return which there were."""
         self.flights.disown(is_meant)
         entries = [entry for key, entry in tuple(self.memory.entries.items()) if is_meant(key)]
         for entry in entries:
             self.memory.remove(entry)
-        return len(entries)
+        return [entry.key for entry in entries]
 
     def delete_one(self, key: Key) -> bool:
         """Drop the entry of a key, and what is being loaded for it; return whether there was one."""
