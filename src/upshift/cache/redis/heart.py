@@ -90,6 +90,7 @@ class Heart:
         self._circuit = circuit
         self._owed = owed
         self._wake = wake
+        self._let_go: list[tuple[bytes, str]] = []
         self._failures = 0
         self._has_stopped = False
 
@@ -100,6 +101,12 @@ class Heart:
     def stop(self) -> None:
         """End, soon."""
         self._has_stopped = True
+        self._wake.set()
+
+    def let_go(self, claim: bytes, owner: str) -> None:
+        """Give a claim up with the next beat, which comes at once."""
+        self.claims.discard(claim)
+        self._let_go.append((claim, owner))
         self._wake.set()
 
     def beat(self) -> float:
@@ -130,10 +137,12 @@ class Heart:
                 seconds = self._timing.beat
             self._wake.wait(seconds)
             self._wake.clear()
+        self._links.close()  # the last beat has put its own back
 
     def _tell(self) -> None:
         beat = beat_command(self._keys, self._timing)
         missed, missed_all = self._owed.take_missed()
+        released, self._let_go = self._let_go, []  # where that fails, they end by themselves
         try:
             fence = self._links.ask([Command(("DEL", self._keys.fence)), beat] if missed_all else [beat])[-1]
             commands = [Command(("DEL", *self._keys.tokens(missed)))] if missed else []
@@ -145,6 +154,7 @@ class Heart:
                     begun.append(writing)
             commands += [self.settle_command(each) for each in over]
             commands += [self._announce_command(each) for each in begun]
+            commands += [scripts.release(claim, owner) for claim, owner in released]
             commands += [
                 Command(("PEXPIRE", claim, int(self._timing.claim * 1000))) for claim in list(self.claims)
             ]

@@ -1,7 +1,10 @@
 """The scripts that run within the server: each is one step of the protocol, and nothing comes between.
 
 Keys of one cache have one hash tag, so they are on one node of a cluster. What is random comes from the
-caller, as Lua's numbers in a server are the same each time. The intents are one key, a hash:
+caller, as Lua's numbers in a server are the same each time. A server that is out of memory refuses a script's
+first write if that takes memory, and none after it: so those that must not fail begin with a deletion.
+
+The intents are one key, a hash:
 
 ===========  ================================================================================================
 fence        the fence that it belongs to: where it is another than there is, intents have been lost
@@ -40,7 +43,7 @@ local function keep(tag, intents)
   local line = {}
   for id, ends in pairs(intents) do line[#line + 1] = id .. ' ' .. ends end
   if #line == 0 then return redis.call('HDEL', KEYS[2], 't:' .. tag) end
-  return redis.pcall('HSET', KEYS[2], 't:' .. tag, table.concat(line, ' '))
+  return redis.call('HSET', KEYS[2], 't:' .. tag, table.concat(line, ' '))
 end
 """
 
@@ -89,8 +92,8 @@ for at = 3, #KEYS do
   if token then
     redis.call('PEXPIRE', KEYS[at], ARGV[2])
   elseif next(intents(ARGV[at])) == nil then
-    token = ARGV[1]
-    redis.call('SET', KEYS[at], token, 'PX', ARGV[2])
+    local kept = redis.pcall('SET', KEYS[at], ARGV[1], 'PX', ARGV[2])
+    token = not kept.err and ARGV[1]
   end
   answer[#answer + 1] = token
 end
@@ -107,11 +110,7 @@ if redis.call('HEXISTS', KEYS[2], 's:' .. ARGV[1]) == 1 then return 0 end
 for at = 3, #KEYS do
   local found = intents(ARGV[at])
   found[ARGV[1]] = text(now + ARGV[2])
-  local kept = keep(ARGV[at], found)
-  if type(kept) == 'table' and kept.err then
-    redis.call('DEL', KEYS[1])
-    return 0
-  end
+  keep(ARGV[at], found)
 end
 return 1
 """
@@ -122,6 +121,7 @@ _SETTLE = Script(
     + _INTENTS
     + """
 local came_first = false
+redis.call('HDEL', KEYS[2], 's:' .. ARGV[1])
 for at = 3, #KEYS do
   local found = intents(ARGV[at])
   if found[ARGV[1]] then
@@ -132,7 +132,7 @@ for at = 3, #KEYS do
     redis.call('DEL', KEYS[at])
   end
 end
-if came_first then redis.pcall('HSET', KEYS[2], 's:' .. ARGV[1], text(now + ARGV[2])) end
+if came_first then redis.call('HSET', KEYS[2], 's:' .. ARGV[1], text(now + ARGV[2])) end
 return 1
 """
 )
@@ -148,6 +148,11 @@ if redis.call('GET', KEYS[3]) == ARGV[4] then redis.call('DEL', KEYS[3]) end
 return is_current and 1 or 0
 """
 )
+
+_CLAIM = Script("""
+local claimed = redis.pcall('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
+return claimed and (claimed.err or 1) or 0
+""")
 
 _RELEASE = Script("""
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
@@ -208,7 +213,7 @@ def settle(keys: Keys, tags: Sequence[str], transaction: str, remember_ms: int) 
 def fill(  # noqa: PLR0913, PLR0917 - what an entry has
     keys: Keys,
     entry: bytes,
-    claim: bytes,
+    claimed: bytes,
     fence: bytes,
     tokens: dict[str, bytes],
     value: bytes,
@@ -217,13 +222,18 @@ def fill(  # noqa: PLR0913, PLR0917 - what an entry has
 ) -> Command:
     """Keep an entry whose tokens are current, and give its claim up; the answer tells whether they are."""
     return _FILL.call(
-        [keys.fence, entry, claim, *keys.tokens(tokens)], fence, value, ttl_ms, owner, *tokens.values()
+        [keys.fence, entry, claimed, *keys.tokens(tokens)], fence, value, ttl_ms, owner, *tokens.values()
     )
 
 
-def release(claim: bytes, owner: str) -> Command:
+def claim(key: bytes, owner: str, ms: int) -> Command:
+    """Claim a load; the answer is 1, 0 where it is another's, or a text where the server takes no claims."""
+    return _CLAIM.call([key], owner, ms)
+
+
+def release(key: bytes, owner: str) -> Command:
     """Give a claim up that is the owner's still."""
-    return _RELEASE.call([claim], owner)
+    return _RELEASE.call([key], owner)
 
 
 def _encoded(tags: Iterable[str]) -> list[bytes]:

@@ -23,8 +23,8 @@ A4, that Redis keeps what it acknowledged
       no stamps are given until a heartbeat has made a new fence. A tag's token that is evicted makes
       misses. `noeviction` and the `volatile-*` policies but `volatile-ttl` are best: that one evicts the
       fence first.
-    - *Out of memory.* An announcement takes tokens away before it needs memory for the intent. If there is
-      none, it takes the fence away too.
+    - *Out of memory.* A server that is full and evicts nothing takes announcements all the same, as they
+      begin with a deletion (`scripts`). It takes no new tokens or entries, and what it has is served.
     - *A restart that lost something*, or a *failover* to a replica that never had it: the server names its
       run when a connection is made, and nothing is read on a connection before a run that is not the
       fence's has made a new one. Then all processes announce again what they are about to commit. So

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from itertools import count
 
-import pytest
 from hypothesis import settings
-from hypothesis.stateful import rule, run_state_machine_as_test
 from hypothesis import strategies as st
+from hypothesis.stateful import rule, run_state_machine_as_test
 from redis import Redis
 
 from tests.unit.cache.tokens.conformance import INTENT_SECONDS, SOME_TAGS, TRANSACTIONS, CarrierMachine

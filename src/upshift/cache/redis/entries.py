@@ -1,0 +1,124 @@
+"""What stands in Redis under the key of an entry: the stamp that it was loaded with, and its value as bytes.
+
+Whatever cannot be read is taken for nothing. Who can write there can forge values, but has nothing run.
+"""
+
+from __future__ import annotations
+
+import struct
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from upshift.errors import CacheKeyError
+
+if TYPE_CHECKING:
+    from upshift.cache.memory import Key
+    from upshift.cache.redis.tokens import Stamp
+
+_MARK = b"UC1"
+_HEAD = struct.Struct(">3sI")
+
+MAX_KEY = 200
+"""Characters of a key; what is longer stands for itself by a digest."""
+
+_BUILTINS = frozenset({
+    "bool", "bytes", "complex", "float", "int", "NoneType", "Decimal", "UUID",
+    "date", "datetime", "time", "timedelta",
+})  # fmt: skip
+
+
+class Header(msgspec.Struct, array_like=True, frozen=True):
+    """What is known of an entry beside its value.
+
+    Attributes:
+        fence: the fence that it was stamped under.
+        tags: what it depends on.
+        tokens: their tokens.
+        made: when it was loaded, in seconds since 1970 by the clock of who did.
+        seconds: how long it may be served from then on; None for no limit.
+    """
+
+    fence: bytes
+    tags: tuple[str, ...]
+    tokens: tuple[bytes, ...]
+    made: float
+    seconds: float | None
+
+    def stamp(self) -> Stamp:
+        """Return the stamp, as `RedisTokens` compares it."""
+        return tuple((tag, self.fence, token) for tag, token in zip(self.tags, self.tokens, strict=True))
+
+    def seconds_left(self, now: float) -> float | None:
+        """Return how long it may be served yet; a clock that went back makes it no longer."""
+        return None if self.seconds is None else self.seconds - max(now - self.made, 0.0)
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Header).decode
+
+
+def packed(header: Header, payload: bytes) -> bytes:
+    """Return an entry as bytes."""
+    head = _encode(header)
+    return b"".join((_HEAD.pack(_MARK, len(head)), head, payload))
+
+
+def unpacked(data: object) -> tuple[Header, bytes] | None:
+    """Return an entry's header and its value's bytes; None where these are none.
+
+    Example:
+        >>> header = Header(b"fence", ("table:dish",), (b"token",), 1_764_500_000.0, 60.0)
+        >>> unpacked(packed(header, b"value")) == (header, b"value")
+        True
+        >>> unpacked(packed(header, b"")[:-3]) is None
+        True
+    """
+    if not isinstance(data, bytes) or len(data) < _HEAD.size:
+        return None
+    mark, size = _HEAD.unpack_from(data)
+    head = data[_HEAD.size : _HEAD.size + size]
+    if mark != _MARK or len(head) != size:
+        return None
+    try:
+        header = _decode(head)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    if len(header.tags) != len(header.tokens):
+        return None
+    return header, data[_HEAD.size + size :]
+
+
+def name_of_key(key: Key) -> bytes:
+    """Return the name of a key that is the same in every process.
+
+    Raises:
+        CacheKeyError: a part of it means nothing in another process.
+
+    Example:
+        >>> name_of_key(("shop.menu", 7)), name_of_key(("shop.menu", (("page", "a"),)))
+        (b'shop.menu:7', b"shop.menu:(('page','a'))")
+    """
+    namespace, within = key
+    name = f"{namespace}:{within if type(within) is int else _text(within, namespace)}"
+    encoded = name.encode("utf-8", "surrogatepass")
+    if len(encoded) > MAX_KEY:
+        digest = blake2b(encoded, digest_size=16).hexdigest()
+        return f"{namespace}:#{digest}".encode("utf-8", "surrogatepass")
+    return encoded
+
+
+def _text(part: Any, namespace: str) -> str:
+    if isinstance(part, str):
+        return repr(str(part))
+    if isinstance(part, tuple):
+        return f"({','.join([_text(each, namespace) for each in part])})"
+    if isinstance(part, frozenset):
+        return f"{{{','.join(sorted([_text(each, namespace) for each in part]))}}}"
+    if type(part).__name__ in _BUILTINS:
+        return repr(part)
+    raise CacheKeyError(
+        f"a key of {namespace} has a part of the type {type(part).__qualname__}, which means nothing in "
+        "another process: have key= return texts, numbers, or tuples of these"
+    )

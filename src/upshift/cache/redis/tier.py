@@ -1,0 +1,218 @@
+"""Entries in Redis, and claims: who loads a value, so that of all processes one does.
+
+A look-up is one MGET of the fence, the entry and the tokens that it is likely to depend on; another follows
+only where it depends on more. A claim is a key with its owner's name. It lives as long as the owner's
+heartbeat, so a killed owner's ends within a second, and whoever waits for the entry claims it next.
+"""
+
+from __future__ import annotations
+
+from random import uniform
+from typing import TYPE_CHECKING, NamedTuple
+
+from upshift.cache.redis import scripts
+from upshift.cache.redis.entries import Header, name_of_key, packed, unpacked
+from upshift.cache.redis.heart import new_token
+from upshift.cache.redis.tokens import is_current
+from upshift.cache.redis.wire import Command, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from upshift.cache.memory import Key
+    from upshift.cache.redis.remote import Remote, Steps
+    from upshift.cache.redis.tokens import Item, RedisTokens, Stamp
+
+DAY_MS = 86_400_000
+"""How long an entry stays at most, so that what nobody asks for goes away whatever the server evicts."""
+
+FIRST_WAIT, LAST_WAIT = 0.004, 0.1
+"""Seconds between looks at whether another process has loaded what it has claimed: more each time."""
+
+BATCH = 500
+"""Keys that are looked at, and deleted, at a time."""
+
+
+class Found(NamedTuple):
+    """An entry that holds.
+
+    Attributes:
+        header: what is known of it.
+        payload: its value as bytes.
+    """
+
+    header: Header
+    payload: bytes
+
+
+class Begun(NamedTuple):
+    """What a load begins with.
+
+    Attributes:
+        stamps: the tokens of the tags that it is likely to need.
+        claim: the name under which it has claimed its key; empty where that was not possible.
+        found: what another process has loaded meanwhile, in its place.
+    """
+
+    stamps: dict[str, Item | None]
+    claim: str
+    found: Found | None = None
+
+
+class Tier:
+    """The entries of one cache in Redis.
+
+    Args:
+        remote: the Redis.
+        tokens: reads the tokens there.
+
+    Attributes:
+        malformed: entries found that could not be read.
+    """
+
+    def __init__(self, remote: Remote, tokens: RedisTokens) -> None:
+        self.malformed = 0
+        self._remote = remote
+        self._tokens = tokens
+
+    def find_steps(self, key: Key, likely: Sequence[str]) -> Steps[Found | None]:
+        """Look for an entry that holds.
+
+        Args:
+            key: its key.
+            likely: the tags that it probably depends on.
+        """
+        keys = self._remote.keys
+        first = Command(("MGET", keys.fence, self._entry(key), *keys.tokens(likely)))
+        try:
+            (values,) = yield [first]
+            entry = unpacked(values[1])
+            if entry is None:
+                self.malformed += values[1] is not None
+                return None
+            header, payload = entry
+            tokens = dict(zip(likely, values[2:], strict=True))
+            missing = [tag for tag in header.tags if tag not in tokens]
+            if missing:
+                (more,) = yield [Command(("MGET", *keys.tokens(missing)))]
+                tokens.update(zip(missing, more, strict=True))
+        except Unreachable:
+            return None
+        is_held = is_current(header.stamp(), [values[0], *[tokens[tag] for tag in header.tags]])
+        return Found(header, payload) if is_held else None
+
+    def begin_steps(self, key: Key, tags: Sequence[str], likely: Sequence[str]) -> Steps[Begun]:
+        """Claim a load and read the tokens for it; or wait until who has claimed it has loaded.
+
+        Args:
+            key: the key.
+            tags: the tags that the load probably needs.
+            likely: those that the entry probably depends on.
+        """
+        remote, owner = self._remote, new_token().hex()
+        claim = self._claim(key)
+        claiming = scripts.claim(claim, owner, int(remote.timing.claim * 1000))
+        wait = FIRST_WAIT
+        try:
+            while True:
+                has_claimed, answer = yield [claiming, self._tokens.stamp_command(tags)]
+                if has_claimed != 0:
+                    remote.heart.claims.add(claim)
+                    # Whoever had the claim before may have just given it up.
+                    found = (yield from self.find_steps(key, likely)) if wait > FIRST_WAIT else None
+                    if found is not None:
+                        yield from self.release_steps(key, owner)
+                        return Begun({}, "", found)
+                    return Begun(self._tokens.read_stamps(tags, answer), owner)
+                yield wait * uniform(0.5, 1)  # noqa: S311 - no secret
+                wait = min(wait * 1.5, LAST_WAIT)
+                found = yield from self.find_steps(key, likely)
+                if found is not None:
+                    return Begun({}, "", found)
+        except Unreachable:
+            return Begun(dict.fromkeys(tags), "")
+
+    def fill_steps(  # noqa: PLR0913, PLR0917 - what an entry has
+        self, key: Key, stamp: Stamp, payload: bytes, made: float, seconds: float | None, owner: str
+    ) -> Steps[bool]:
+        """Keep an entry if it holds, give its claim up, and return whether it does.
+
+        Args:
+            key: its key.
+            stamp: what it was loaded with.
+            payload: its value as bytes.
+            made: when it was loaded, in seconds since 1970.
+            seconds: how long it may be served.
+            owner: the name under which it is claimed; empty where it is not.
+        """
+        fence = stamp[0][1] if stamp else b""
+        if any(item[1] != fence for item in stamp):
+            yield from self.release_steps(key, owner)
+            return False
+        tokens = {tag: token for tag, _, token in stamp}
+        header = Header(fence, tuple(tokens), tuple(tokens.values()), made, seconds)
+        lifetime = DAY_MS if seconds is None else max(min(int(seconds * 1000), DAY_MS), 1)
+        data = packed(header, payload)
+        command = scripts.fill(
+            self._remote.keys, self._entry(key), self._claim(key), fence, tokens, data, lifetime, owner
+        )
+        self._remote.heart.claims.discard(self._claim(key))
+        try:
+            (held,) = yield [command]
+        except Unreachable:
+            return False
+        return bool(held)
+
+    def release_steps(self, key: Key, owner: str) -> Steps[None]:
+        """Give a claim up without an entry."""
+        if not owner:
+            return
+        claim = self._claim(key)
+        self._remote.heart.claims.discard(claim)
+        try:
+            yield [scripts.release(claim, owner)]
+        except Unreachable:
+            return  # it ends by itself
+
+    def let_go(self, key: Key, owner: str) -> None:
+        """Have the heartbeat give a claim up, as its load was cancelled."""
+        if owner:
+            self._remote.heart.let_go(self._claim(key), owner)
+
+    def delete_steps(self, key: Key) -> Steps[bool]:
+        """Delete an entry; return whether there was one."""
+        try:
+            (count,) = yield [Command(("DEL", self._entry(key)))]
+        except Unreachable:
+            return False
+        return bool(count)
+
+    def delete_matching_steps(self, pattern: str) -> Steps[int]:
+        """Delete the entries whose names match a pattern, some at a time; return how many there were."""
+        match = (
+            _without_wildcards(self._remote.keys.prefix) + b"e:" + pattern.encode("utf-8", "surrogatepass")
+        )
+        count, cursor = 0, b"0"
+        try:
+            while True:
+                ((cursor, found),) = yield [Command(("SCAN", cursor, "MATCH", match, "COUNT", BATCH))]
+                if found:
+                    (deleted,) = yield [Command(("UNLINK", *found))]
+                    count += deleted
+                if cursor == b"0":
+                    return count
+        except Unreachable:
+            return count
+
+    def _entry(self, key: Key) -> bytes:
+        return self._remote.keys.prefix + b"e:" + name_of_key(key)
+
+    def _claim(self, key: Key) -> bytes:
+        return self._remote.keys.prefix + b"c:" + name_of_key(key)
+
+
+def _without_wildcards(prefix: bytes) -> bytes:
+    escaped = prefix
+    for special in (b"\\", b"*", b"?", b"["):
+        escaped = escaped.replace(special, b"\\" + special)
+    return escaped

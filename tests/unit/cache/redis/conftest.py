@@ -1,0 +1,53 @@
+"""Caches in a Redis, whose heartbeats a test makes itself, so that no clock decides it."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+from redis import Redis
+
+from upshift.cache.redis import RedisTokens, Remote, Timing
+
+NAMES = count()
+PATIENT = Timing(answer=5.0, fence=600.0, closed=0.0)
+
+
+class Process:
+    """What one process has of a cache."""
+
+    def __init__(self, where, name, timing=PATIENT, **options):
+        self.remote = Remote(where, name, timing)
+        self.tokens = RedisTokens(self.remote, **options)
+        self.beat()
+
+    def beat(self):
+        return self.remote.heart.beat()
+
+    def close(self):
+        self.remote.close()
+
+
+@pytest.fixture
+def name():
+    return f"test{next(NAMES)}"
+
+
+@pytest.fixture
+def client(valkey_server):
+    with Redis.from_url(valkey_server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def process(valkey_server, name):
+    """Make a process of this test's cache."""
+    made = []
+
+    def make(where=None, timing=PATIENT, **options):
+        made.append(Process(where or valkey_server.url, name, timing, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
