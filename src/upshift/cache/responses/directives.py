@@ -19,8 +19,7 @@ MAX_CACHE_CONTROL = 1_000
 _DIRECTIVE = re.compile(
     r"""([!#$%&'*+.^_`|~\w-]+)      # its name
         (?:=(?:"((?:[^"\\]|\\.)*)"  # an argument, quoted
-             |([^\s,;"]*)))?        # or not
-        \s*(?:,|\Z)""",
+             |([^\s,;"]*)))?        # or not""",
     re.ASCII | re.VERBOSE,
 )
 _MOST_DIGITS = 10
@@ -68,7 +67,7 @@ def wish_of(cache_control: str, pragma: str = "") -> Wish:
 
     Example:
         >>> wish_of("max-age=60, only-if-cached").max_age, wish_of("", "no-cache").may_reuse
-        (60, False)
+        (60.0, False)
     """
     if not cache_control:
         return ANYTHING._replace(may_reuse="no-cache" not in directives(pragma))

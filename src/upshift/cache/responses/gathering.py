@@ -35,10 +35,10 @@ class Gathering(Reading):
         if not self.is_complete:
             super().need(tags)
 
-    def sees(self, tables: Tables, *how: Any, **told: Any) -> None:  # noqa: ANN401 - handed on as it is
+    def sees(self, tables: Tables, transaction: int | None, *, is_first: bool, has_written: bool) -> None:
         """Note a statement that is about to be sent."""
         if not self.is_complete:
-            super().sees(tables, *how, **told)
+            super().sees(tables, transaction, is_first=is_first, has_written=has_written)
         elif tables.written:
             self.has_written_since = True
 

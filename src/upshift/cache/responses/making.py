@@ -138,7 +138,7 @@ class Making:
     def _keep(self, stored: Stored) -> None:
         gathering, rule = self._gathering, self._asked.rule
         gathering.is_complete = True
-        rule.expect(gathering.tags.difference(self._told))
+        rule.expect(frozenset(gathering.expected.difference(self._told)))
         key = self._reader.key_now(self._asked, self._scope)
         length, seconds = length_of(key), self._seconds()
         if gathering.refusal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import urlsafe_b64encode
 from email.utils import parsedate_to_datetime
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -22,11 +23,9 @@ def entity_tag(body: bytes) -> bytes:
 
     Example:
         >>> entity_tag(b"[]")
-        b'"_lwGC_29fN9EYjNRLXPOEA"'
+        b'"frs8fCqHsaL4p-1ynssEDQ"'
     """
-    import base64
-
-    digest = base64.urlsafe_b64encode(blake2b(body, digest_size=16).digest()).rstrip(b"=")
+    digest = urlsafe_b64encode(blake2b(body, digest_size=16).digest()).rstrip(b"=")
     return b'"%b"' % digest
 
 

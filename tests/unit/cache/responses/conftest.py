@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+import pytest
+
+from upshift.cache import Cache
+
+
+@pytest.fixture
+def cache():
+    cache = Cache()
+    yield cache
+    cache.close()

@@ -1,0 +1,81 @@
+"""Patterns of paths, and what a rule refuses to be told."""
+
+from __future__ import annotations
+
+import pytest
+
+from upshift.cache import Cache
+from upshift.cache.responses.rules import MAX_VARYING, Rule
+from upshift.errors import SettingsError
+
+
+def rule_of(pattern, *, tags=(), **told):
+    options = {"seconds": None, "identity": None, "vary": (), "statuses": (200,), "max_bytes": 1_000}
+    options |= {"streams": False, "cookies": False, "store": Cache()._store(pattern)}
+    return Rule(pattern, tags=tags, **(options | told))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "is_meant"),
+    [
+        ("/products", "/products", True),
+        ("/products", "/products/", False),
+        ("/products*", "/products", True),
+        ("/products*", "/products/7/reviews", True),
+        ("/products*", "/product", False),
+        ("/products/{id}", "/products/7", True),
+        ("/products/{id}", "/products/", False),
+        ("/products/{id}", "/products/7/reviews", False),
+        ("/products/{id}/*", "/products/7/reviews/1", True),
+        ("/products/{id}", "/products/a\nb", True),
+        ("*/products", "/api/v1/products", True),
+        ("*", "/", True),
+        ("/a.c", "/abc", False),
+        ("/a+(b)", "/a+(b)", True),
+        ("/{id}.json", "/7.json", True),
+        ("/{id}.json", "/7xjson", False),
+    ],
+)
+def test_which_paths_a_pattern_is_for(pattern, path, is_meant):
+    assert rule_of(pattern).matches(path) is is_meant
+
+
+@pytest.mark.parametrize("pattern", ["products", "", "/{a}/{a}", "https://shop.example/products"])
+def test_what_is_no_pattern_of_paths_is_refused(pattern):
+    with pytest.raises(SettingsError, match="path"):
+        rule_of(pattern)
+
+
+def test_a_tag_cannot_name_what_is_not_in_the_path():
+    with pytest.raises(SettingsError, match=r"has no \{number\}"):
+        rule_of("/products/{id}", tags=["product:{number}"])
+
+
+@pytest.mark.parametrize("status", [100, 199, 206, 304, 600])
+def test_no_part_of_an_answer_can_be_stored(status):
+    with pytest.raises(SettingsError, match=str(status)):
+        rule_of("/products", statuses=[200, status])
+
+
+def test_tags_take_their_names_from_the_path():
+    rule = rule_of("/shops/{shop}/products/{id}", tags=["shop:{shop}", "menu"])
+
+    assert rule.tags_of("/shops/taipei/products/7") == ["shop:taipei", "menu"]
+
+
+def test_an_answer_cannot_vary_by_any_number_of_fields():
+    rule = rule_of("/products")
+
+    assert rule.learn(frozenset({b"accept-encoding"}))
+    assert not rule.learn(frozenset(b"x-%d" % number for number in range(MAX_VARYING)))
+    assert rule.varies == (b"accept-encoding",)
+
+
+def test_credentials_are_known_where_answers_vary_by_them():
+    rule = rule_of("/products")
+    assert rule.credentials == {b"authorization", b"cookie"}
+
+    rule.learn(frozenset({b"cookie", b"authorization"}))
+    assert rule.credentials == {b"authorization"}  # RFC 9111 §3.5 asks for more than Vary
+    assert rule_of("/products", vary=["Authorization"]).credentials == {b"cookie"}
+    assert rule_of("/products", identity=lambda _: "Mei").credentials == frozenset()
