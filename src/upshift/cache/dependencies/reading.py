@@ -11,7 +11,7 @@ from upshift.cache.dependencies.names import EVERYTHING, is_row, table_of_row
 from upshift.cache.dependencies.rows import MAX_ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from upshift.cache.dependencies.effects import Tables
     from upshift.cache.tokens import Carrier
@@ -36,6 +36,7 @@ class Reading:
         expected: tags that it is likely to read, stamped at once; what of them it does not read does not
             count.
         outer: the reading of the cached function that called this one, which depends on the same.
+        early: stamps of expected tags, where they have been taken already.
 
     Attributes:
         refusal: why the value may not be kept; empty where it may.
@@ -60,10 +61,12 @@ class Reading:
         began: int,
         expected: Iterable[str] = (),
         outer: Reading | None = None,
+        early: Mapping[str, tuple[Any, ...]] | None = None,
     ) -> None:
         self._carrier = carrier
         self._began = began
         self._early = {tag: stamp for tag in expected if (stamp := carrier.stamp((tag,))) is not None}
+        self._early.update(early or {})
         self._outer = outer
         self._stamps: dict[str, tuple[Any, ...]] = {}
         self._rows: dict[str, int] = {}
@@ -83,11 +86,32 @@ class Reading:
 
     def need(self, tags: Iterable[str]) -> None:
         """Note what the value depends on, before it is read."""
-        for tag in tags:
-            if tag not in self._stamps:
-                self._stamp(self._bounded(tag))
+        named = [tag if tag in self._stamps else self._bounded(tag) for tag in tags]
+        for tag in named:
+            self._stamp(tag)
         if self._outer is not None:
-            self._outer.need(tags)
+            self._outer.inherit({tag: self._stamps.get(tag) for tag in named})
+
+    def inherit(self, stamps: Mapping[str, tuple[Any, ...] | None]) -> None:
+        """Note what the value depends on by way of another value.
+
+        Args:
+            stamps: what that depends on, with the stamps from before it was read; None where there was none.
+        """
+        for tag, stamp in stamps.items():
+            name = tag if tag in self._stamps else self._bounded(tag)
+            if name in self._stamps or name in self._early:
+                self._stamp(name)
+            elif stamp is None:
+                self.refuse("what it depends on is being written")
+            elif name != tag:  # the table's stamp would be younger than the value
+                self.expected.add(name)
+                self.refuse("it depends on too many rows by way of other values")
+            else:
+                self._stamps[tag] = stamp
+                self._stamp(tag)
+        if self._outer is not None:
+            self._outer.inherit(stamps)
 
     def _stamp(self, tag: str) -> None:
         if not is_row(tag):
