@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from upshift.cache.durations import seconds_of
 from upshift.cache.values import NAMESPACE
+from upshift.cache.warming import CONCURRENCY, Warmed, warm_async, warming
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from upshift.cache.cache import Cache
     from upshift.cache.durations import Duration
+    from upshift.cache.warming import AsyncCalls, Progress
 
 
 class AsyncCache:
@@ -86,3 +90,52 @@ class AsyncCache:
     async def clear(self) -> None:
         """Drop every entry: see `Cache.clear`."""
         self._cache.clear()
+
+    async def warm(
+        self,
+        function: Callable[..., Any],
+        calls: AsyncCalls,
+        *,
+        concurrency: int = CONCURRENCY,
+        progress: Progress | None = None,
+    ) -> Warmed:
+        """Call a cached function with arguments that will be asked for; return when all calls have ended.
+
+        As `Cache.warm`, for functions that are awaited and for others, which run in threads. As something
+        that an application starts with, before it serves: `up.lifespan.add("menus", start=warm_menus)`.
+
+        Args:
+            function: the function.
+            calls: the arguments of each call, or a function that returns them, sync or async.
+            concurrency: calls at once.
+            progress: is called with a `Warmed` whenever a call has ended.
+        """
+        return await warm_async(function, calls, concurrency=concurrency, progress=progress)
+
+    def warming(
+        self,
+        function: Callable[..., Any],
+        calls: AsyncCalls,
+        *,
+        every: Duration | None = None,
+        concurrency: int = CONCURRENCY,
+        progress: Progress | None = None,
+    ) -> AbstractAsyncContextManager[None]:
+        """Warm in the background of an `async with` block: at its beginning, and at intervals.
+
+        Values that hold are left alone: what an interval adds are those that have ended. It ends with the
+        block, and does not hold up its beginning. Hand it to
+        `up.lifespan.add("menus", context=lambda: up.cache.aio.warming(menu, ids, every="10m"))`.
+
+        Args:
+            function: the function.
+            calls: the arguments of each call, or a function that returns them, sync or async.
+            every: the interval; once where none is given.
+            concurrency: calls at once.
+            progress: is called with a `Warmed` whenever a call has ended.
+
+        Raises:
+            SettingsError: `every` is no duration.
+        """
+        seconds = None if every is None else seconds_of(every)
+        return warming(function, calls, every=seconds, concurrency=concurrency, progress=progress)

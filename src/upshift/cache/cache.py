@@ -35,8 +35,9 @@ from upshift.cache.keys import CallKeys
 from upshift.cache.memory import Memory
 from upshift.cache.responses import Responses
 from upshift.cache.statistics import Statistics, time_of_hit
-from upshift.cache.tokens import Carrier, LocalTokens, PageTokens
+from upshift.cache.tokens import Carrier, ListenedTokens, LocalTokens, PageTokens
 from upshift.cache.values import NAMESPACE, Values
+from upshift.cache.warming import CONCURRENCY, Warmed, warm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
     from upshift.cache.durations import Duration
     from upshift.cache.memory import Entry
+    from upshift.cache.warming import Calls, Progress
 
 MAX_NAMESPACES = 1_000
 """Namespaces that are counted apart; those that come later are counted together."""
@@ -98,7 +100,8 @@ class Cache:
         views: Mapping[str, Iterable[str]] | None = None,
         page: str | Path | None = None,
     ) -> None:
-        self._tokens: Carrier[tuple[Any, ...]] = LocalTokens() if page is None else PageTokens(Path(page))
+        carrier: Carrier[tuple[Any, ...]] = LocalTokens() if page is None else PageTokens(Path(page))
+        self._tokens = ListenedTokens(carrier)
         self._tables = StatementTables(views)
         self._hooks: list[CommitHooks] = []
         self._now = count(1).__next__
@@ -179,7 +182,10 @@ class Cache:
         def decorate(function: Callable[..., Any]) -> Any:
             name = namespace or f"{function.__module__}.{function.__qualname__}"
             key_of = key or CallKeys(function, ignored)
-            return handle(Cached(function, self._store(name), options, namespace=name, key_of=key_of))
+            made = Cached(function, self._store(name), options, namespace=name, key_of=key_of)
+            if made.rewarmer is not None:
+                self._tokens.listeners.append(made.rewarmer.settled)
+            return handle(made)
 
         return cast("Decorator", decorate)
 
@@ -303,6 +309,41 @@ class Cache:
         """Drop every entry of this process, and keep nothing of what is being loaded."""
         self._flights.disown(lambda _: True)
         self._memory.clear()
+
+    def warm(
+        self,
+        function: Callable[..., Any],
+        calls: Calls,
+        *,
+        concurrency: int = CONCURRENCY,
+        progress: Progress | None = None,
+    ) -> Warmed:
+        """Call a cached function with arguments that will be asked for; return when all calls have ended.
+
+        Calls that fail are counted, and stop nothing. To warm at the start of an application, or at
+        intervals, or a function that is awaited, see `AsyncCache.warm` and `AsyncCache.warming`.
+
+        Args:
+            function: the function, which is not awaited.
+            calls: the arguments of each call: one argument, a tuple of several, or a dictionary by name. Or
+                a function that returns them.
+            concurrency: calls at once, each in a thread.
+            progress: is called with a `Warmed` whenever a call has ended.
+
+        Raises:
+            TypeError: the function is awaited.
+
+        Example:
+            >>> cache = Cache()
+            >>> @cache.cached()
+            ... def double(number):
+            ...     return 2 * number
+            >>> cache.warm(double, [1, 2, "no number", None]).failed
+            1
+            >>> double.get(2)
+            4
+        """
+        return warm(function, calls, concurrency=concurrency, progress=progress)
 
     def statistics(self) -> dict[str, Statistics]:
         """Return what has been counted until now, by namespace."""

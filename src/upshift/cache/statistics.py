@@ -28,7 +28,7 @@ class Statistics:
         bypassed: calls past the cache, of tasks that had written what the value depends on.
         refused: values not kept, by the reason.
         evictions: entries that made room for others.
-        refreshed: values that were loaded anew before their time was up.
+        refreshed: values that were loaded anew in the background, ahead of their end or after a commit.
         errors: loads that failed.
         stale_served_on_error: calls whose load failed, and which got the last value, as they had asked.
         entries: values that are kept now.

@@ -23,6 +23,7 @@ from upshift.cache.functions.kept_errors import KeptError
 from upshift.cache.functions.loader import Loader
 from upshift.cache.functions.missing import MISSING
 from upshift.cache.functions.refreshing import Refresher
+from upshift.cache.functions.rewarming import Rewarmer
 from upshift.cache.keys import CallKeys
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Cached:
     Attributes:
         is_async: whether the function is.
         loader: loads its values.
+        rewarmer: loads them anew after a commit; None where that is not asked for.
     """
 
     def __init__(
@@ -66,6 +68,10 @@ class Cached:
         self._namespace = namespace
         self._key_of = key_of
         self._refresher = Refresher(self.loader, store, is_async=self.is_async)
+        self.rewarmer: Rewarmer | None = None
+        if options.rewarmed:
+            self.rewarmer = Rewarmer(self.loader, store, options.rewarmed, is_async=self.is_async)
+            self.loader.kept = self.rewarmer.note
 
     def wrapped(self) -> Callable[..., Any]:
         """Return the function in whose place it is called.

@@ -39,11 +39,13 @@ class Loader:
     Attributes:
         expected: tags that its values have depended on, but for those of rows and those that a call tells.
         tag: the one that all of them depend on.
+        kept: is told of each call whose value has been loaded and kept.
     """
 
     def __init__(self, function: Callable[..., Any], store: Store, options: Options, namespace: str) -> None:
         self.expected: frozenset[str] = frozenset()
         self.tag = namespace_tag(namespace)
+        self.kept: Callable[[Call, Entry], None] | None = None
         self._function = function
         self._store = store
         self._options = options
@@ -114,7 +116,10 @@ class Loader:
         if not read <= self.expected and len(self.expected | read) <= MAX_EXPECTED:
             self.expected |= read
         depends = Dependence(tags, load.reading.stamp, load.reading.refusal)
-        return self._store.keep(self._entry(call, value, depends), depends.refusal, load)
+        entry = self._store.keep(self._entry(call, value, depends), depends.refusal, load)
+        if entry is not None and self.kept is not None:
+            self.kept(call, entry)
+        return entry
 
     def _entry(self, call: Call, value: Any, depends: Dependence) -> Entry:
         options = self._options

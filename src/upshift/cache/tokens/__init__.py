@@ -65,7 +65,8 @@ Carriers
 """
 
 from upshift.cache.tokens.carrier import Carrier
+from upshift.cache.tokens.listened import ListenedTokens
 from upshift.cache.tokens.local import LocalTokens
 from upshift.cache.tokens.page import PageTokens
 
-__all__ = ["Carrier", "LocalTokens", "PageTokens"]
+__all__ = ["Carrier", "ListenedTokens", "LocalTokens", "PageTokens"]
