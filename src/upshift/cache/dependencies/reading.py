@@ -36,7 +36,6 @@ class Reading:
         expected: tags that it is likely to read, stamped at once; what of them it does not read does not
             count.
         outer: the reading of the cached function that called this one, which depends on the same.
-        early: stamps of expected tags, where they have been taken already.
 
     Attributes:
         refusal: why the value may not be kept; empty where it may.
@@ -61,12 +60,10 @@ class Reading:
         began: int,
         expected: Iterable[str] = (),
         outer: Reading | None = None,
-        early: Mapping[str, tuple[Any, ...]] | None = None,
     ) -> None:
         self._carrier = carrier
         self._began = began
         self._early = {tag: stamp for tag in expected if (stamp := carrier.stamp((tag,))) is not None}
-        self._early.update(early or {})
         self._outer = outer
         self._stamps: dict[str, tuple[Any, ...]] = {}
         self._rows: dict[str, int] = {}
@@ -83,6 +80,11 @@ class Reading:
     def stamp(self) -> tuple[Any, ...]:
         """The stamps together, as an entry keeps them."""
         return tuple(chain.from_iterable(self._stamps.values()))
+
+    def expect(self, stamps: Mapping[str, tuple[Any, ...]], began: int) -> None:
+        """Take stamps of expected tags that were had otherwise, and begin anew: nothing has been read yet."""
+        self._early.update(stamps)
+        self._began = began
 
     def need(self, tags: Iterable[str]) -> None:
         """Note what the value depends on, before it is read."""
@@ -171,9 +173,17 @@ class Reading:
 
     def lags(self) -> None:
         """Note that what is read may be older than what has been committed, for all that it goes into."""
-        self.refuse("it was read from a replica, which may lag")
+        self.spoil("it was read from a replica, which may lag")
+
+    def spoil(self, reason: str) -> None:
+        """Say why neither the value may be kept nor any that it goes into."""
+        self.refuse(reason)
         if self._outer is not None:
-            self._outer.lags()
+            self._outer.spoil(reason)
+
+    def is_within(self, other: Reading) -> bool:
+        """Whether this is another reading, or one of a function that it called, through however many."""
+        return self is other or (self._outer is not None and self._outer.is_within(other))
 
 
 @contextmanager

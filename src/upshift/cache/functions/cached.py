@@ -29,6 +29,7 @@ from upshift.cache.keys import CallKeys
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
+    from upshift.cache.dependencies import Reading
     from upshift.cache.functions.flights import Load
     from upshift.cache.functions.options import Options
     from upshift.cache.functions.store import Store
@@ -218,14 +219,20 @@ class Cached:
         if other.is_cancelled:
             return self._find(call)  # of one who waited as well
         if other.entry is None:
-            read = other.reading
-            if other.error is not None and not read.refusal and self._store.tokens.holds(read.stamp):
+            if other.error is not None and self._is_current(other.reading):
                 raise other.error
             return None
         if not self._holds(other.entry):
             return None
         self._store.statistics.joined += 1
         return other.entry
+
+    def _is_current(self, read: Reading) -> bool:
+        """Whether nothing was written of what another's load has read."""
+        outer = CURRENT.get()
+        if outer is not None:
+            outer.need(read.tags)  # first: what is written after this is not in its error
+        return not read.refusal and self._store.tokens.holds(read.stamp)
 
     def _last(self, key: Key, error: Exception) -> Entry | None:
         """Return the last value of a key, to be served as its load has failed; None where it must not be."""
@@ -239,9 +246,8 @@ class Cached:
         ):
             return None
         outer = CURRENT.get()
-        while outer is not None:  # whatever is computed from it is as stale
-            outer.refuse("it was computed from a value that was served stale")
-            outer = outer._outer
+        if outer is not None:
+            outer.spoil("it was computed from a value that was served stale")
         self._store.statistics.stale_served_on_error += 1
         return entry
 

@@ -117,8 +117,9 @@ class Flights:
                         load.is_unwanted = True
 
     def _first(self, key: Key, is_meant: Callable[[object], bool]) -> Load[Any] | None:
+        inner = CURRENT.get()
         for load in tuple(self._loads.get(key, ())):
-            if is_meant(load.owner) and not _is_within(load.reading):
+            if is_meant(load.owner) and (inner is None or not inner.is_within(load.reading)):
                 return load
         return None
 
@@ -126,11 +127,3 @@ class Flights:
         """In a forked child: there are no threads that would end these loads."""
         self._loads.clear()
         self._lock = threading.Lock()
-
-
-def _is_within(reading: Reading) -> bool:
-    """Whether the running function was called, through however many others, by the one of a reading."""
-    outer = CURRENT.get()
-    while outer is not None and outer is not reading:
-        outer = outer._outer
-    return outer is not None

@@ -5,7 +5,17 @@ A function that is awaited has these to be awaited as well: where its values liv
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from upshift.cache.functions.calls import arguments_of
 
@@ -16,6 +26,7 @@ if TYPE_CHECKING:
     from upshift.cache.functions.missing import Missing
 
 _Parameters = ParamSpec("_Parameters")
+_Others = ParamSpec("_Others")
 _Value = TypeVar("_Value")
 
 
@@ -42,8 +53,13 @@ class CachedFunction(Protocol[_Parameters, _Value]):
     def __call__(self, *arguments: _Parameters.args, **named: _Parameters.kwargs) -> _Value:
         """Return the value of a call, kept or loaded."""
 
-    def __get__(self, instance: Any, owner: type | None = None, /) -> Callable[..., _Value]:
-        """Return the method of an instance, or the function."""
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> Self: ...
+
+    @overload
+    def __get__(
+        self: CachedFunction[Concatenate[Any, _Others], _Value], instance: object, owner: type, /
+    ) -> Callable[_Others, _Value]: ...
 
     def get(self, *arguments: _Parameters.args, **named: _Parameters.kwargs) -> _Value | Missing:
         """Return the value that is kept for a call; `MISSING` where none is that holds. Nothing is loaded."""
@@ -91,10 +107,13 @@ class CachedAsyncFunction(Protocol[_Parameters, _Value]):
     ) -> Coroutine[Any, Any, _Value]:
         """Return the value of a call, kept or loaded."""
 
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> Self: ...
+
+    @overload
     def __get__(
-        self, instance: Any, owner: type | None = None, /
-    ) -> Callable[..., Coroutine[Any, Any, _Value]]:
-        """Return the method of an instance, or the function."""
+        self: CachedAsyncFunction[Concatenate[Any, _Others], _Value], instance: object, owner: type, /
+    ) -> Callable[_Others, Coroutine[Any, Any, _Value]]: ...
 
     async def get(self, *arguments: _Parameters.args, **named: _Parameters.kwargs) -> _Value | Missing:
         """Return the value that is kept for a call."""

@@ -10,6 +10,7 @@ import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
+import greenlet
 import pytest
 
 from upshift.cache import Cache
@@ -158,6 +159,36 @@ def test_a_function_that_asks_for_its_own_value_does_not_wait_for_itself(cache):
         return function(number) if len(depth) < 3 else number
 
     assert function(7) == 7
+
+
+async def test_nor_does_an_async_one(cache):
+    depth = []
+
+    @cache.cached()
+    async def function(number):
+        depth.append(number)
+        return await function(number) if len(depth) < 3 else number
+
+    async with asyncio.timeout(5):
+        assert await function(7) == 7
+
+
+def test_a_load_in_a_greenlet_does_not_hold_up_its_own_thread(cache):
+    """Two tasks whose sync code runs in greenlets of one thread: none may wait for the other."""
+    runs, waits = [], greenlet.getcurrent()
+
+    @cache.cached()
+    def function(number):
+        runs.append(number)
+        waits.switch()
+        return number
+
+    one = greenlet.greenlet(function)
+    one.switch(7)
+    other = greenlet.greenlet(function)
+    other.switch(7)
+
+    assert (one.switch(), other.switch(), runs) == (7, 7, [7, 7])
 
 
 def test_event_loops_do_not_wait_for_each_other(cache):

@@ -106,6 +106,35 @@ async def test_who_began_after_a_commit_does_not_share_the_error_of_a_load_from_
     assert await second == "noodles"
 
 
+async def test_who_shares_an_error_and_makes_a_value_of_it_depends_on_what_it_depends_on(cache):
+    orders, may_end, began = {}, asyncio.Event(), asyncio.Event()
+
+    @cache.cached(tags=["orders"])
+    async def inner(number):
+        began.set()
+        await may_end.wait()
+        return orders[number]
+
+    @cache.cached()
+    async def outer(number):
+        try:
+            return await inner(number)
+        except KeyError:
+            return "nothing"
+
+    first = asyncio.create_task(inner(7))
+    await began.wait()
+    second = asyncio.create_task(outer(7))
+    await asyncio.sleep(0)
+    may_end.set()
+    await asyncio.gather(first, return_exceptions=True)
+    assert await second == "nothing"
+    orders[7] = "noodles"
+    cache.invalidate("orders")
+
+    assert await outer(7) == "noodles"
+
+
 def test_other_exceptions_are_not_kept(cache):
     runs = []
 
