@@ -38,12 +38,14 @@ class Effect(NamedTuple):
         reads: the rows it reads of other tables.
         writes: the rows it changes.
         is_text: whether its pins name parameters as they are sent, and not as SQLAlchemy has compiled them.
+        may_commit: whether it may commit what its transaction has written.
     """
 
     tables: Tables
     reads: tuple[Pin, ...] = ()
     writes: tuple[Pin, ...] = ()
     is_text: bool = False
+    may_commit: bool = False
 
 
 UNREADABLE = Effect(Tables(frozenset(), frozenset({EVERYTHING}), is_understood=False))
@@ -88,7 +90,7 @@ def effect_of(
 
 def resolved(effect: Effect, parameters: Parameters) -> Tables:
     """Return what an execution with these parameters does."""
-    tables, reads, writes, _ = effect
+    tables, reads, writes, *_ = effect
     if not reads and not writes:
         return tables
     read, written = set(tables.read), set(tables.written)

@@ -83,10 +83,14 @@ class StatementTables:
         """
         if not effect.reads and not effect.writes:
             return effect.tables
-        if effect.is_text:
-            sets = parameters if context.executemany else (parameters,)
-            return resolved(effect, Parameters(sets, {}))
-        return resolved(effect, Parameters(context.compiled_parameters, context._expanded_parameters))
+        try:
+            if effect.is_text:
+                sets = parameters if context.executemany else (parameters,)
+                return resolved(effect, Parameters(sets, {}))
+            return resolved(effect, Parameters(context.compiled_parameters, context._expanded_parameters))
+        except Exception:
+            logger.exception("a statement's rows cannot be told; it is taken for a write to everything")
+            return UNREADABLE.tables
 
     def of_text(self, sql: str, dialect: str, parameters: Any = ()) -> Tables:
         """Return what an execution of a text does."""
@@ -97,7 +101,7 @@ class StatementTables:
         known = self._texts.get(key)
         if known is not None and known[0] == self.schema.edition:
             return known[1]
-        effect = self._with_views(effect_of_text(sql, dialect, self.schema))._replace(is_text=True)
+        effect = self._with_views(effect_of_text(sql, dialect, self.schema))
         self._texts[key] = (self.schema.edition, effect)
         if len(self._texts) > MAX_TEXTS:
             self._texts.popitem(last=False)

@@ -40,6 +40,17 @@ _SILENT = frozenset({
 _READS = frozenset({"desc", "describe", "fetch", "pragma", "select", "show", "table", "values"})
 """First words of reads. (A SELECT may call a function that writes: see A1 in `upshift.cache.tokens`.)"""
 
+_COMMITS = frozenset({"commit", "end"})
+_COMMITS_IN = {
+    # The driver of Python sends no BEGIN before a SAVEPOINT, and to release the outermost one is a commit.
+    "sqlite": frozenset({"release"}),
+    "mysql": frozenset({
+        "alter", "analyze", "begin", "create", "drop", "grant", "lock", "optimize", "rename", "repair",
+        "revoke", "set", "start", "truncate", "unlock",
+    }),
+}  # fmt: skip
+"""First words of what commits, or may, what was written before it."""
+
 _SAME = frozenset({"INT", "BIGINT", "SMALLINT", "UUID", "TEXT", "VARCHAR", "DATE"})
 """Types to which a driver casts a parameter without changing what it equals."""
 
@@ -48,6 +59,13 @@ def effect_of_text(sql: str, dialect: str, schema: Schema) -> Effect:
     """Return what a text does."""
     leading = _LEADING.match(sql)
     first = leading[1].lower() if leading is not None else ""
+    may_commit = first in _COMMITS or first in _COMMITS_IN.get(_LANGUAGES.get(dialect, ""), ())
+    return _effect_of_text(sql, first, dialect, schema)._replace(is_text=True, may_commit=may_commit)
+
+
+def _effect_of_text(sql: str, first: str, dialect: str, schema: Schema) -> Effect:
+    if first == "commit" and "prepared" in sql.lower():
+        return UNREADABLE
     if first in _SILENT and ";" not in sql.rstrip().rstrip(";"):
         return NOTHING
     found = _parsed(sql, dialect, schema) if len(sql) <= MAX_TEXT else []

@@ -63,6 +63,11 @@ class _Open:
         self._rows: dict[str, int] = {}
         self._inserts: list[tuple[Any, str]] = []
 
+    def sends(self) -> bool:
+        """Note a statement, and return whether it is the first."""
+        is_first, self.is_fresh = self.is_fresh, False
+        return is_first
+
     @property
     def has_written(self) -> bool:
         """Whether it has written anything."""
@@ -174,7 +179,7 @@ class CommitHooks:
         return hooked_execute
 
     def _before(self, context: Any, sql: str, parameters: Any) -> tuple[frozenset[str], str] | None:
-        """Note a statement; one that commits by itself is announced, to be settled when it is over."""
+        """Note a statement; one that may commit is announced, to be settled when it is over."""
         # Else it is the dialect's own, such as those that it sends on its first connection.
         is_asked_for = (
             isinstance(context, DefaultExecutionContext) and context.root_connection._allow_autobegin
@@ -184,25 +189,30 @@ class CommitHooks:
         effect, reading = self._tables.of_context(context, sql), CURRENT.get()
         info = context._dbapi_connection._connection_record.info
         open_: _Open | None = info.get(_KEY)
-        is_first = False
-        if open_ is not None:
-            is_first, open_.is_fresh = open_.is_fresh, False
+        is_first = open_ is not None and open_.sends()
+        if effect.may_commit and open_ is not None and open_.has_written:
+            return self._announce(open_.written(self._tables.schema) | effect.tables.written)
         if reading is None and not effect.tables.written:
             return None
-        if reading is not None and self._may_lag:
-            reading.lags()
         tables = self._tables.complete(effect, context, parameters)
-        if context.root_connection._is_autocommit_isolation():
-            if reading is not None:
-                reading.sees(tables, None, is_first=True, has_written=False)
-            return self._announce(_with_generated(tables)) if tables.written else None
-        if open_ is None:
+        is_autocommit = context.root_connection._is_autocommit_isolation()
+        if open_ is None and not is_autocommit:
             open_ = info[_KEY] = _Open(0, is_fresh=False)
         if reading is not None:
-            transaction = open_.began if _is_one_snapshot(open_, context, sql) else None
-            reading.sees(tables, transaction, is_first=is_first, has_written=open_.has_written)
-        if tables.written:
-            self._write(open_, tables, context)
+            if self._may_lag:
+                reading.lags()
+            is_one = open_ is not None and not is_autocommit and _is_one_snapshot(open_, context, sql)
+            reading.sees(
+                tables,
+                open_.began if open_ is not None and is_one else None,
+                is_first=is_first,
+                has_written=not is_autocommit and open_ is not None and open_.has_written,
+            )
+        if not tables.written:
+            return None
+        if open_ is None or is_autocommit:
+            return self._announce(_with_generated(tables))
+        self._write(open_, tables, context)
         return None
 
     def _write(self, open_: _Open, tables: Tables, context: Any) -> None:

@@ -11,7 +11,7 @@ from upshift.cache.dependencies.effects import UNREADABLE_READ
 from upshift.cache.dependencies.names import EVERYTHING, table_tag
 from upshift.cache.dependencies.schema import Schema
 from upshift.cache.dependencies.tables import MAX_TEXTS, StatementTables
-from upshift.cache.dependencies.texts import MAX_TEXT
+from upshift.cache.dependencies.texts import MAX_TEXT, effect_of_text
 
 
 def tables(sql, dialect="postgresql"):
@@ -122,6 +122,25 @@ def test_a_write_through_a_view_changes_what_is_behind_it():
 )
 def test_a_change_of_several_tables_writes_all(sql):
     assert names(tables(sql, "mysql").written) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "dialect"),
+    [
+        ("COMMIT", "postgresql"),
+        ("end transaction", "sqlite"),
+        ("RELEASE SAVEPOINT s", "sqlite"),
+        ("CREATE TABLE b (x int)", "mysql"),
+        ("START TRANSACTION", "mariadb"),
+        ("COMMIT PREPARED 'x'", "postgresql"),
+    ],
+)
+def test_texts_that_commit_are_told(sql, dialect):
+    assert effect_of_text(sql, dialect, Schema()).may_commit
+
+
+def test_the_second_phase_of_another_transaction_may_have_written_anything():
+    assert tables("COMMIT PREPARED 'x'").written == {EVERYTHING}
 
 
 def test_remembered_texts_are_bounded():
