@@ -36,12 +36,25 @@ class Entry:
         expires: when its time is up, in seconds of the cache's clock.
         due: when who reads it has to look closer: to refresh it, or as its time is up.
         made: when it was loaded.
+        leased: until when it is served without a look at tokens that are on another machine.
         size: bytes it is counted as.
         reads: reads since it was last looked at, at most `MOST_READS`.
         is_main: whether it is in the main queue.
     """
 
-    __slots__ = ("due", "expires", "is_main", "key", "made", "reads", "size", "stamp", "tags", "value")
+    __slots__ = (
+        "due",
+        "expires",
+        "is_main",
+        "key",
+        "leased",
+        "made",
+        "reads",
+        "size",
+        "stamp",
+        "tags",
+        "value",
+    )
 
     def __init__(  # noqa: PLR0913, PLR0917 - one for each attribute
         self,
@@ -60,6 +73,7 @@ class Entry:
         self.size = size
         self.due = expires
         self.made = 0.0
+        self.leased = 0.0
         self.reads = 0
         self.is_main = False
 

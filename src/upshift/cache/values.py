@@ -39,9 +39,9 @@ class Values:
 
     def get(self, key: str, default: Any, namespace: str) -> Any:
         """Return a value, if one is kept that holds."""
-        store, outer, known = self._store_of(namespace), CURRENT.get(), _key(namespace, key)
+        store, outer, known = self._store_of(namespace), CURRENT.get(), key_of(namespace, key)
         if outer is not None:
-            outer.need([_tag(known)])  # first: what is written after this is not in the value
+            outer.need([value_tag(known)])  # first: what is written after this is not in the value
         entry = store.memory.entries.get(known)
         if entry is not None:
             if outer is not None:
@@ -61,11 +61,11 @@ class Values:
 
     def set(self, key: str, value: Any, ttl: Duration | None, tags: Iterable[str], namespace: str) -> bool:
         """Keep a value."""
-        store, known = self._store_of(namespace), _key(namespace, key)
+        store, known = self._store_of(namespace), key_of(namespace, key)
         told = store.dependence([namespace_tag(namespace), *map(name_tag, tags)])
         entry = entry_of(known, value, told, None if ttl is None else seconds_of(ttl))
         is_kept = store.keep(entry, told.refusal) is not None
-        store.renew([_tag(known)])
+        store.renew([value_tag(known)])
         return is_kept
 
     def get_many(self, keys: Iterable[str], namespace: str) -> dict[str, Any]:
@@ -83,16 +83,16 @@ class Values:
 
     def delete(self, key: str, namespace: str) -> bool:
         """Drop a value; return whether there was one."""
-        store, known = self._store_of(namespace), _key(namespace, key)
+        store, known = self._store_of(namespace), key_of(namespace, key)
         was_there = store.delete_one(known)
-        store.renew([_tag(known)])
+        store.renew([value_tag(known)])
         return was_there
 
     def delete_matching(self, pattern: str) -> int:
         """Drop the values whose names match a pattern; return how many there were."""
         store = self._store_of(NAMESPACE)
         deleted = store.delete(lambda key: fnmatchcase(name_of(key), pattern))
-        store.renew(map(_tag, deleted))
+        store.renew(map(value_tag, deleted))
         return len(deleted)
 
 
@@ -107,12 +107,17 @@ def name_of(key: Key) -> str:
     return text_of(within) if namespace == NAMESPACE else f"{namespace}:{text_of(within)}"
 
 
-def _tag(key: Key) -> str:
+def value_tag(key: Key) -> str:
     """Return the tag that whatever is computed from the value of a name depends on."""
     return f"value:{name_of(key)}"
 
 
-def _key(namespace: str, key: str) -> Key:
+def key_of(namespace: str, key: str) -> Key:
+    """Return the key of a value.
+
+    Raises:
+        CacheKeyError: its name is no text, or too long.
+    """
     if not isinstance(key, str):
         raise CacheKeyError(f"the name of a value is a text, and {key!r} is none")
     if len(key) > MAX_TEXT:

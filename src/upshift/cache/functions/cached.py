@@ -152,13 +152,13 @@ class Cached:
     async def _answer_async(self, call: Call) -> Any:
         entry = self._find(call)
         if entry is not None:
-            return _value(entry)
+            return value_of(entry)
         try:
             loop = asyncio.get_running_loop()
             while (other := self._store.flights.in_loop(call.key, loop)) is not None:
                 await other.done.wait()
                 if (entry := self._entry_after(other, call)) is not None:
-                    return _value(entry)
+                    return value_of(entry)
                 if not other.is_cancelled:
                     break
             self._store.statistics.misses += 1
@@ -171,12 +171,12 @@ class Cached:
     def _answer_sync(self, call: Call) -> Any:
         entry = self._find(call)
         if entry is not None:
-            return _value(entry)
+            return value_of(entry)
         try:
             while (other := self._store.flights.in_other_thread(call.key)) is not None:
                 other.done.wait()
                 if (entry := self._entry_after(other, call)) is not None:
-                    return _value(entry)
+                    return value_of(entry)
                 if not other.is_cancelled:
                     break
             self._store.statistics.misses += 1
@@ -252,7 +252,8 @@ class Cached:
         return entry
 
 
-def _value(entry: Entry) -> Any:
+def value_of(entry: Entry) -> Any:
+    """Return the value of an entry, or raise the exception that it keeps."""
     if type(entry.value) is KeptError:
         raise entry.value.again()
     return entry.value

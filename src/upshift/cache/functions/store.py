@@ -65,14 +65,19 @@ class Store(NamedTuple):
         if not refusal and not self.tokens.holds(entry.stamp):
             refusal = "what it depends on was written meanwhile"
         if not refusal:
-            self.memory.put(entry)
-            if load is None or not load.is_unwanted:
-                self.statistics.fills += 1
-                return entry
-            # Looked at last: who deletes marks the load first, and then removes what is there.
-            self.memory.remove(entry)
-            refusal = "it was deleted meanwhile"
+            return self.put(entry, load)
         self.statistics.refuse(refusal)
+        return None
+
+    def put(self, entry: Entry, load: Load[Any] | None = None) -> Entry | None:
+        """Keep an entry that holds; None where its key was deleted while it was loaded."""
+        self.memory.put(entry)
+        if load is None or not load.is_unwanted:
+            self.statistics.fills += 1
+            return entry
+        # Looked at last: who deletes marks the load first, and then removes what is there.
+        self.memory.remove(entry)
+        self.statistics.refuse("it was deleted meanwhile")
         return None
 
     def dependence(self, tags: Iterable[str]) -> Dependence:

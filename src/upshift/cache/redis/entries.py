@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from upshift.cache.values import name_of
 from upshift.errors import CacheKeyError
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 _MARK = b"UC1"
 _HEAD = struct.Struct(">3sI")
 
-MAX_KEY = 200
-"""Characters of a key; what is longer stands for itself by a digest."""
+MAX_NAME = 200
+"""Characters of a key that are to be read in Redis."""
 
 _BUILTINS = frozenset({
     "bool", "bytes", "complex", "float", "int", "NoneType", "Decimal", "UUID",
@@ -91,22 +92,32 @@ def unpacked(data: object) -> tuple[Header, bytes] | None:
 
 
 def name_of_key(key: Key) -> bytes:
-    """Return the name of a key that is the same in every process.
+    """Return the name of a key in Redis: as people write it, for patterns, and what tells it from others.
 
     Raises:
         CacheKeyError: a part of it means nothing in another process.
 
     Example:
-        >>> name_of_key(("shop.menu", 7)), name_of_key(("shop.menu", (("page", "a"),)))
-        (b'shop.menu:7', b"shop.menu:(('page','a'))")
+        >>> name_of_key(("shop.menu", 7)), name_of_key(("values", "rate"))
+        (b'shop.menu:7|', b'rate|fe6434bff9e31543')
     """
     namespace, within = key
-    name = f"{namespace}:{within if type(within) is int else _text(within, namespace)}"
-    encoded = name.encode("utf-8", "surrogatepass")
-    if len(encoded) > MAX_KEY:
-        digest = blake2b(encoded, digest_size=16).hexdigest()
-        return f"{namespace}:#{digest}".encode("utf-8", "surrogatepass")
-    return encoded
+    if type(within) is int:
+        return f"{namespace}:{within}|".encode("utf-8", "surrogatepass")
+    exact = _text((namespace, within), namespace).encode("utf-8", "surrogatepass")
+    name = name_of(key).replace("|", ":")[:MAX_NAME].encode("utf-8", "surrogatepass")
+    return b"%b|%b" % (name, blake2b(exact, digest_size=8).hexdigest().encode())
+
+
+def pattern_of(pattern: str) -> bytes:
+    """Return what Redis matches the names of keys with, of a pattern of `Cache.delete_matching`.
+
+    Example:
+        >>> pattern_of("orders:[!7]*")
+        b'orders:[^7]*|*'
+    """
+    glob = pattern.replace("\\", "\\\\").replace("[!", "[^").replace("|", ":")
+    return glob.encode("utf-8", "surrogatepass") + b"|*"
 
 
 def _text(part: Any, namespace: str) -> str:

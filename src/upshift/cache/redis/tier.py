@@ -8,10 +8,11 @@ heartbeat, so a killed owner's ends within a second, and whoever waits for the e
 from __future__ import annotations
 
 from random import uniform
+from time import monotonic, time
 from typing import TYPE_CHECKING, NamedTuple
 
 from upshift.cache.redis import scripts
-from upshift.cache.redis.entries import Header, name_of_key, packed, unpacked
+from upshift.cache.redis.entries import Header, name_of_key, packed, pattern_of, unpacked
 from upshift.cache.redis.heart import new_token
 from upshift.cache.redis.tokens import is_current
 from upshift.cache.redis.wire import Command, Unreachable
@@ -39,10 +40,12 @@ class Found(NamedTuple):
     Attributes:
         header: what is known of it.
         payload: its value as bytes.
+        asked: when Redis was asked, in seconds of the process's clock: then it held, or later.
     """
 
     header: Header
     payload: bytes
+    asked: float
 
 
 class Begun(NamedTuple):
@@ -83,6 +86,7 @@ class Tier:
             likely: the tags that it probably depends on.
         """
         keys = self._remote.keys
+        asked = monotonic()
         first = Command(("MGET", keys.fence, self._entry(key), *keys.tokens(likely)))
         try:
             (values,) = yield [first]
@@ -99,7 +103,7 @@ class Tier:
         except Unreachable:
             return None
         is_held = is_current(header.stamp(), [values[0], *[tokens[tag] for tag in header.tags]])
-        return Found(header, payload) if is_held else None
+        return Found(header, payload, asked) if is_held else None
 
     def begin_steps(self, key: Key, tags: Sequence[str], likely: Sequence[str]) -> Steps[Begun]:
         """Claim a load and read the tokens for it; or wait until who has claimed it has loaded.
@@ -132,8 +136,8 @@ class Tier:
         except Unreachable:
             return Begun(dict.fromkeys(tags), "")
 
-    def fill_steps(  # noqa: PLR0913, PLR0917 - what an entry has
-        self, key: Key, stamp: Stamp, payload: bytes, made: float, seconds: float | None, owner: str
+    def fill_steps(
+        self, key: Key, stamp: Stamp, payload: bytes, seconds: float | None, owner: str
     ) -> Steps[bool]:
         """Keep an entry if it holds, give its claim up, and return whether it does.
 
@@ -141,7 +145,6 @@ class Tier:
             key: its key.
             stamp: what it was loaded with.
             payload: its value as bytes.
-            made: when it was loaded, in seconds since 1970.
             seconds: how long it may be served.
             owner: the name under which it is claimed; empty where it is not.
         """
@@ -150,7 +153,7 @@ class Tier:
             yield from self.release_steps(key, owner)
             return False
         tokens = {tag: token for tag, _, token in stamp}
-        header = Header(fence, tuple(tokens), tuple(tokens.values()), made, seconds)
+        header = Header(fence, tuple(tokens), tuple(tokens.values()), time(), seconds)
         lifetime = DAY_MS if seconds is None else max(min(int(seconds * 1000), DAY_MS), 1)
         data = packed(header, payload)
         command = scripts.fill(
@@ -189,9 +192,7 @@ class Tier:
 
     def delete_matching_steps(self, pattern: str) -> Steps[int]:
         """Delete the entries whose names match a pattern, some at a time; return how many there were."""
-        match = (
-            _without_wildcards(self._remote.keys.prefix) + b"e:" + pattern.encode("utf-8", "surrogatepass")
-        )
+        match = _without_wildcards(self._remote.keys.prefix) + b"e:" + pattern_of(pattern)
         count, cursor = 0, b"0"
         try:
             while True:
