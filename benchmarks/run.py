@@ -23,6 +23,7 @@ FILES = {
     "memory": "memory.py",
     "observe": "observe.py",
     "pool": "pool.py",
+    "responses": "responses.py",
     "scrape": "scrape.py",
 }
 
