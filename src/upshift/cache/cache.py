@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -20,6 +20,7 @@ from upshift.cache.dependencies import (
     reading,
     table_tag,
 )
+from upshift.cache.durations import seconds_of
 from upshift.cache.functions import (
     Background,
     Cached,
@@ -38,6 +39,7 @@ from upshift.cache.statistics import Statistics, time_of_hit
 from upshift.cache.tokens import Carrier, ListenedTokens, LocalTokens, PageTokens
 from upshift.cache.values import NAMESPACE, Values
 from upshift.cache.warming import CONCURRENCY, Warmed, warm
+from upshift.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
     from upshift.cache.durations import Duration
     from upshift.cache.memory import Entry
+    from upshift.cache.redis import InRedis
     from upshift.cache.warming import Calls, Progress
 
 MAX_NAMESPACES = 1_000
@@ -56,14 +59,25 @@ OTHERS = "others"
 
 
 class Cache:
-    """A cache in this process.
+    """A cache in this process, or for all processes that use one Redis.
 
     What a cached function reads from hooked engines, and what transactions on them write, is taken from the
     statements. A value is served only while nothing of what it was computed from has been committed since;
     the guarantee and what it leans on are told in `upshift.cache.tokens`. Writers that go past the hooked
-    engines are not seen, and other processes only where they share a page.
+    engines are not seen, and other processes only where they share a page or a Redis.
 
     Args:
+        redis: where all processes keep their values, beside those in memory: `redis://`, `rediss://`,
+            `unix://`, `redis+sentinel://host,host/service`, `redis+cluster://host,host`, or a client of
+            redis-py. It needs the extra `redis`.
+        name: tells caches in one Redis apart.
+        lease: how long a value in memory is served after Redis was asked whether it holds, **though it may
+            have been written since**. It is asked at each call where none is given.
+        timeout: how long an answer of Redis may take. After three failures in a row functions run uncached,
+            until a heartbeat in the background finds it well again.
+        unreachable: what becomes of a commit that Redis cannot be told of. `"wait"`: COMMIT returns when
+            nothing older can be served any more, within two seconds. `"refuse"`: nothing is committed, and
+            `CacheUnreachableError` is raised.
         max_entries: entries at most.
         max_bytes: bytes that they take at most, about.
         views: for the name of each database view or function, the tables that it reads.
@@ -71,7 +85,8 @@ class Cache:
             what the others write. Their values stay their own.
 
     Raises:
-        SettingsError: the page cannot be used.
+        SettingsError: the page cannot be used, or an option has a value that it cannot have.
+        MissingExtraError: redis-py is not installed.
 
     Attributes:
         aio: the same to be awaited, see `AsyncCache`.
@@ -92,16 +107,31 @@ class Cache:
         'Hello, Mei'
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is about something else
         self,
+        redis: Any = None,
         *,
+        name: str = "default",
+        lease: Duration | None = None,
+        timeout: Duration = "40ms",
+        unreachable: Literal["wait", "refuse"] = "wait",
         max_entries: int = 100_000,
         max_bytes: int = 256 * 2**20,
         views: Mapping[str, Iterable[str]] | None = None,
         page: str | Path | None = None,
     ) -> None:
-        carrier: Carrier[tuple[Any, ...]] = LocalTokens() if page is None else PageTokens(Path(page))
-        self._tokens = ListenedTokens(carrier)
+        if redis is not None and page is not None:
+            raise SettingsError("a cache in Redis is shared by all processes: leave the page out")
+        seconds = 0.0 if lease is None else seconds_of(lease)
+        self._shared = (
+            None if redis is None else _in_redis(redis, name, seconds, seconds_of(timeout), unreachable)
+        )
+        carrier: Carrier[tuple[Any, ...]]
+        if self._shared is not None:
+            carrier = self._shared.tokens
+        else:
+            carrier = LocalTokens() if page is None else PageTokens(Path(page))
+        self._tokens: ListenedTokens[tuple[Any, ...]] = ListenedTokens(carrier)
         self._tables = StatementTables(views)
         self._hooks: list[CommitHooks] = []
         self._now = count(1).__next__
@@ -109,7 +139,7 @@ class Cache:
         self._flights = Flights()
         self._background = Background()
         self._statistics: dict[str, Statistics] = {}
-        self._values = Values(self._store)
+        self._values = Values(self._store) if self._shared is None else self._shared.values(self._store)
         self.aio = AsyncCache(self)
         self.responses = Responses(self._store)
 
@@ -182,7 +212,8 @@ class Cache:
         def decorate(function: Callable[..., Any]) -> Any:
             name = namespace or f"{function.__module__}.{function.__qualname__}"
             key_of = key or CallKeys(function, ignored)
-            made = Cached(function, self._store(name), options, namespace=name, key_of=key_of)
+            make = Cached if self._shared is None else self._shared.cached
+            made = make(function, self._store(name), options, namespace=name, key_of=key_of)
             if made.rewarmer is not None:
                 self._tokens.listeners.append(made.rewarmer.settled)
             return handle(made)
@@ -274,11 +305,14 @@ class Cache:
         return self._values.set_many(values, ttl, tags, namespace)
 
     def delete(self, key: str, *, namespace: str = NAMESPACE) -> bool:
-        """Drop the value of a name in this process; return whether there was one."""
+        """Drop the value of a name; return whether there was one."""
         return self._values.delete(key, namespace)
 
     def delete_matching(self, pattern: str) -> int:
-        """Drop the entries in this process whose names match a pattern; return how many there were.
+        """Drop the entries whose names match a pattern; return how many there were.
+
+        Those in this process, or those in Redis where that is used; what other processes have in memory of
+        cached functions they keep as long as it holds.
 
         What is being loaded for such names is not kept. Each entry is looked at once.
 
@@ -306,9 +340,11 @@ class Cache:
         self._store(NAMESPACE).renew(map(name_tag, tags))
 
     def clear(self) -> None:
-        """Drop every entry of this process, and keep nothing of what is being loaded."""
+        """Drop every entry of this process and of Redis, and keep nothing of what this process is loading."""
         self._flights.disown(lambda _: True)
         self._memory.clear()
+        if self._shared is not None:
+            self._shared.clear()
 
     def warm(
         self,
@@ -368,6 +404,13 @@ class Cache:
         self._hooks.clear()
         self._background.close()
         self._memory.close()
+        if self._shared is not None:
+            self._shared.close()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether values and tokens are in Redis."""
+        return self._shared is not None
 
     def _store(self, namespace: str) -> Store:
         statistics = self._statistics_of(namespace)
@@ -382,3 +425,11 @@ class Cache:
 
     def _count_eviction(self, entry: Entry) -> None:
         self._statistics_of(entry.key[0]).evictions += 1
+
+
+def _in_redis(
+    redis: Any, name: str, lease: float, timeout: float, unreachable: Literal["wait", "refuse"]
+) -> InRedis:
+    from upshift.cache.redis import InRedis, Timing
+
+    return InRedis(redis, name=name, lease=lease, timing=Timing(answer=timeout), unreachable=unreachable)
