@@ -18,7 +18,7 @@ from sqlalchemy.sql.selectable import CTE, Alias, Join, Select, Subquery, TableC
 
 from upshift.cache.dependencies.effects import effect_of
 from upshift.cache.dependencies.names import bare_name
-from upshift.cache.dependencies.rows import Given, Pin, kind_of
+from upshift.cache.dependencies.rows import Given, Pin, kind_of, pin_of
 from upshift.cache.dependencies.scopes import Scope, pins_of
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ def _inserted(compiled: Any, insert: Any, schema: Schema) -> Pin | None:
         if bound is None or not bound._is_crud or each.kind is None:
             return None
         columns.append((each.kind, (Given(each.key),)))
-    return Pin(name, tuple(columns))
+    return pin_of(name, columns)
 
 
 def _may_be_generated(insert: Any, schema: Schema) -> bool:

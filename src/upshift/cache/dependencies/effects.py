@@ -93,14 +93,11 @@ def resolved(effect: Effect, parameters: Parameters) -> Tables:
     tables, reads, writes, *_ = effect
     if not reads and not writes:
         return tables
-    read, written = set(tables.read), set(tables.written)
+    read, written = tables.read, tables.written
     for pin in reads:
         rows = row_tags(pin, parameters)
-        if rows is None:
-            read.add(table_tag(pin.table))
-        else:
-            read.update(rows)
-            read.add(rows_tag(pin.table))
+        read |= {table_tag(pin.table)} if rows is None else {rows_tag(pin.table), *rows}
     for pin in writes:
-        written.update(row_tags(pin, parameters) or {rows_tag(pin.table)})
-    return tables._replace(read=frozenset(read), written=frozenset(written))
+        rows = row_tags(pin, parameters)
+        written |= {rows_tag(pin.table)} if rows is None else rows
+    return Tables(read, written, tables.is_understood, tables.generated)

@@ -27,10 +27,11 @@ def inserted_rows(context: Any, table: str, schema: Schema) -> set[str]:
     tags = set[str]()
     for row in rows[: MAX_ROWS + 1]:
         parts = [
-            None if each.kind is None else key_part(each.kind, value)
+            part
             for each, value in zip(key, row or (), strict=False)
+            if each.kind is not None and (part := key_part(each.kind, value)) is not None
         ]
-        if len(parts) != len(key) or None in parts:
+        if len(parts) != len(key):
             return {rows_tag(table)}
         tags.add(key_tag(table, parts))
     return tags if 0 < len(tags) <= MAX_ROWS else {rows_tag(table)}

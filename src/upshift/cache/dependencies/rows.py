@@ -60,7 +60,6 @@ import datetime as dt
 import re
 from decimal import Decimal
 from enum import StrEnum
-from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -69,7 +68,7 @@ from sqlalchemy import Date, Enum, Integer, String, TypeDecorator, Uuid
 from upshift.cache.dependencies.names import row_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sqlalchemy.types import TypeEngine
 
@@ -118,10 +117,12 @@ class Pin(NamedTuple):
     Attributes:
         table: the table.
         columns: for each column of its key, how it compares, and the values it may have.
+        prefix: with which the tags of its rows begin.
     """
 
     table: str
     columns: tuple[tuple[Kind, tuple[Value, ...]], ...]
+    prefix: str
 
 
 class Parameters(NamedTuple):
@@ -133,7 +134,7 @@ class Parameters(NamedTuple):
     """
 
     sets: Sequence[Mapping[Any, Any] | Sequence[Any]]
-    expanded: Mapping[str, Sequence[str]]
+    expanded: Mapping[Any, Sequence[str]]
 
 
 def kind_of(column_type: TypeEngine[Any]) -> Kind | None:
@@ -170,68 +171,89 @@ def key_part(kind: Kind, value: object) -> str | None:
         >>> key_part(Kind.WHOLE, 7.0) is key_part(Kind.TEXT, "é") is None
         True
     """
-    # By the very type: a bool is an int, and a datetime a date, that compare in other ways.
-    match kind, value:
-        case Kind.WHOLE, _ if type(value) is int:
-            part = str(value) if value.bit_length() <= 64 else None  # noqa: PLR2004 - no column has more
-        case Kind.WHOLE, str() if _WHOLE.fullmatch(value):
-            part = str(int(value))
-        case Kind.WHOLE, Decimal() if value.is_finite() and value == value.to_integral_value():
-            part = key_part(kind, int(value)) if value.adjusted() < MAX_ROWS else None
-        case Kind.TEXT, str() if type(value) is str and value.isascii() and value.isprintable():
-            part = value.rstrip().casefold()
-        case Kind.UUID, UUID():
-            part = value.hex
-        case Kind.UUID, str():
-            part = _uuid(value)
-        case Kind.DATE, _ if type(value) is dt.date:
-            part = value.isoformat()
-        case _:
-            part = None
+    part = _PARTS[kind](value)
     return part if part is None or len(part) <= MAX_KEY else None
 
 
-def row_tags(pin: Pin, parameters: Parameters) -> frozenset[str] | None:
-    """Return the tags of the rows that an execution names; None where they are not known, or too many."""
-    tags: set[str] = set()
-    for each in parameters.sets:
-        columns = []
-        total = 1
-        for kind, values in pin.columns:
-            parts = {key_part(kind, value) for value in _values(values, each, parameters.expanded)}
-            total *= len(parts)
-            if None in parts or total > MAX_ROWS:
-                return None
-            columns.append(parts)
-        tags.update(key_tag(pin.table, key) for key in product(*columns))
-        if len(tags) > MAX_ROWS:
-            return None
-    return frozenset(tags)
+def _whole(value: object) -> str | None:
+    if type(value) is int:  # and no bool, which is an int that compares in other ways
+        return str(value) if value.bit_length() <= 64 else None  # noqa: PLR2004 - no column has more
+    if isinstance(value, str):
+        return str(int(value)) if _WHOLE.fullmatch(value) else None
+    if isinstance(value, Decimal) and value.is_finite() and value.adjusted() < MAX_ROWS:
+        return str(int(value)) if value == value.to_integral_value() else None
+    return None
 
 
-def key_tag(table: str, parts: Iterable[str | None]) -> str:
-    """Return the tag of the row whose key has these parts."""
-    return row_tag(table, ":".join(str(part).replace("%", "%25").replace(":", "%3a") for part in parts))
+def _text(value: object) -> str | None:
+    if type(value) is str and value.isascii() and value.isprintable():
+        return value.rstrip().casefold().replace("%", "%25").replace(":", "%3a")
+    return None
 
 
-def _values(values: Iterable[Value], given: Any, expanded: Mapping[str, Sequence[str]]) -> Iterable[object]:
-    for each in values:
-        if isinstance(each, Fixed):
-            yield each.value
-            continue
-        try:
-            if not each.is_many:
-                yield given[each.name]
-            elif each.name in expanded:
-                yield from (given[name] for name in expanded[str(each.name)])
-            else:
-                yield from given[each.name]
-        except (LookupError, TypeError):
-            yield None  # no such parameter: nothing is known
-
-
-def _uuid(value: str) -> str | None:
+def _uuid(value: object) -> str | None:
+    if isinstance(value, UUID):
+        return value.hex
     try:
-        return UUID(value).hex
+        return UUID(value).hex if isinstance(value, str) else None
     except ValueError:
         return None
+
+
+def _date(value: object) -> str | None:
+    return value.isoformat() if type(value) is dt.date else None  # and no datetime, which is a date
+
+
+_PARTS: dict[Kind, Callable[[object], str | None]] = {
+    Kind.WHOLE: _whole, Kind.TEXT: _text, Kind.UUID: _uuid, Kind.DATE: _date,
+}  # fmt: skip
+
+
+def pin_of(table: str, columns: Iterable[tuple[Kind, tuple[Value, ...]]]) -> Pin:
+    """Return the rows of a table whose key has these values."""
+    return Pin(table, tuple(columns), row_tag(table, ""))
+
+
+def row_tags(pin: Pin, parameters: Parameters) -> set[str] | None:
+    """Return the tags of the rows that an execution names; None where they are not known, or too many."""
+    tags: set[str] = set()
+    for given in parameters.sets:
+        keys = [""]
+        for kind, values in pin.columns:
+            parts = _parts(kind, values, given, parameters.expanded)
+            if parts is None or len(keys) * len(parts) > MAX_ROWS:
+                return None
+            keys = [(key and f"{key}:{part}") or part for key in keys for part in parts]
+        tags.update([pin.prefix + key for key in keys])
+        if len(tags) > MAX_ROWS:
+            return None
+    return tags
+
+
+def key_tag(table: str, parts: Iterable[str]) -> str:
+    """Return the tag of the row whose key has these parts."""
+    return row_tag(table, ":".join(parts))
+
+
+def _parts(
+    kind: Kind, values: tuple[Value, ...], given: Any, expanded: Mapping[Any, Sequence[str]]
+) -> set[str] | None:
+    parts: set[str] = set()
+    try:
+        for each in values:
+            found: Iterable[object]
+            if isinstance(each, Fixed):
+                found = (each.value,)
+            elif not each.is_many:
+                found = (given[each.name],)
+            else:
+                names = expanded.get(each.name)
+                found = given[each.name] if names is None else [given[name] for name in names]
+            for value in found:
+                part = key_part(kind, value)
+                if part is None:
+                    return None
+                parts.add(part)
+    except (LookupError, TypeError):
+        return None  # no such parameter: nothing is known
+    return parts

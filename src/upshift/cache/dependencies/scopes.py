@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from upshift.cache.dependencies.rows import Kind, Pin
+from upshift.cache.dependencies.rows import Kind, Pin, pin_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -61,7 +61,7 @@ def pins_of(scope: Scope, schema: Schema) -> dict[Hashable, Pin]:
             if each.kind is not None and (alias, each.name) in values
         )
         if columns and len(columns) == len(schema.key(table)):
-            found[alias] = Pin(table, columns)
+            found[alias] = pin_of(table, columns)
     return found
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from upshift.cache.dependencies.effects import NOTHING, UNREADABLE, UNREADABLE_READ, effect_of
 from upshift.cache.dependencies.marks import without_marks
 from upshift.cache.dependencies.names import bare_name
-from upshift.cache.dependencies.rows import Fixed, Given, Pin
+from upshift.cache.dependencies.rows import Fixed, Given, Pin, pin_of
 from upshift.cache.dependencies.scopes import Scope, pins_of
 
 if TYPE_CHECKING:
@@ -357,7 +357,7 @@ def _inserted(insert: Any, name: str, marked: Marked, schema: Schema) -> Pin | N
         for each, part in zip(key, parts, strict=True)
         if each.kind is not None and None not in part
     ]
-    return Pin(name, tuple(found)) if len(found) == len(key) else None
+    return pin_of(name, found) if len(found) == len(key) else None
 
 
 def _finds_by_key(insert: Any, name: str, schema: Schema) -> bool:

@@ -26,7 +26,16 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql, postgresql
 
 from upshift.cache.dependencies.names import row_tag, rows_tag, table_of_row, table_tag
-from upshift.cache.dependencies.rows import MAX_KEY, Fixed, Kind, Parameters, Pin, key_part, kind_of, row_tags
+from upshift.cache.dependencies.rows import (
+    MAX_KEY,
+    Fixed,
+    Kind,
+    Parameters,
+    key_part,
+    kind_of,
+    pin_of,
+    row_tags,
+)
 
 
 class Lowered(TypeDecorator):
@@ -126,6 +135,6 @@ def test_a_row_tells_its_table_whatever_the_names(table, key):
 def test_parts_of_a_key_do_not_run_into_each_other():
     def tags(*parts):
         columns = tuple((Kind.TEXT, (Fixed(part),)) for part in parts)
-        return row_tags(Pin("t", columns), Parameters(((),), {}))
+        return row_tags(pin_of("t", columns), Parameters(((),), {}))
 
     assert tags("a:b", "c") != tags("a", "b:c")
