@@ -113,7 +113,10 @@ WRITING: ContextVar[tuple[tuple[_Open, Schema], ...]] = ContextVar("upshift_writ
 def written_here() -> frozenset[str]:
     """Return the tags that the running task has written and not committed: the cache has older values."""
     writing = WRITING.get()
-    return frozenset().union(*(each.written(schema) for each, schema in writing)) if writing else frozenset()
+    written = frozenset[str]().union(*(each.written(schema) for each, schema in writing))
+    if writing and not written:
+        WRITING.set(())  # they are over, for good: what is called next need not look at them
+    return written
 
 
 class CommitHooks:

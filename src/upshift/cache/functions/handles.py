@@ -5,6 +5,7 @@ A function that is awaited has these to be awaited as well: where its values liv
 
 from __future__ import annotations
 
+import asyncio
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -178,22 +179,24 @@ class _AsyncHandle:
         self._cached = cached
 
     async def get(self, *arguments: Any, **named: Any) -> Any:
-        return self._cached.peek(self._cached.call(arguments, named))
+        return await self._cached.run(self._cached.peek, self._cached.call(arguments, named))
 
     async def get_many(self, calls: Iterable[Any]) -> list[Any]:
-        return [self._cached.peek(self._cached.call(*arguments_of(each))) for each in calls]
+        asked = [self._cached.call(*arguments_of(each)) for each in calls]
+        return await asyncio.gather(*[self._cached.run(self._cached.peek, each) for each in asked])
 
     async def set(self, value: Any, /, *arguments: Any, **named: Any) -> bool:
-        return self._cached.loader.put(self._cached.call(arguments, named), value)
+        put = self._cached.loader.put
+        return await self._cached.run(put, self._cached.call(arguments, named), value)
 
     async def delete(self, *arguments: Any, **named: Any) -> bool:
-        return self._cached.delete(self._cached.call(arguments, named))
+        return await self._cached.run(self._cached.delete, self._cached.call(arguments, named))
 
     async def refresh(self, *arguments: Any, **named: Any) -> Any:
         return await self._cached.loader.run_async(self._cached.call(arguments, named))
 
     async def invalidate(self) -> None:
-        self._cached.invalidate()
+        await self._cached.run(self._cached.invalidate)
 
 
 _NAMES = ("get", "get_many", "set", "delete", "refresh", "invalidate")
