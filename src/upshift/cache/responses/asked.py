@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from starlette.requests import Request
 
 from upshift.cache.responses.directives import ANYTHING, MAX_CACHE_CONTROL, wish_of
-from upshift.cache.responses.keys import key_of, varying_of
-from upshift.cache.responses.rules import PASSING, UNCOMMON
+from upshift.cache.responses.keys import is_of, key_of
+from upshift.cache.responses.rules import PASSING
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -62,9 +62,6 @@ class Reader:
     def read(self, rule: Rule, path: str, scope: Scope) -> Asked | None:
         """Return what a request asks for; None where only the application can answer it."""
         fields = fields_of(rule, scope)
-        if rule.identity is None and UNCOMMON.isdisjoint(fields):  # as most are
-            key = key_of(self._place, scope, fields, rule.varies, None)
-            return Asked(rule, path, fields, key)
         if not PASSING.isdisjoint(fields) and not _is_bodiless(fields):
             return None
         said, pragma = fields.get(b"cache-control", b""), fields.get(b"pragma", b"")
@@ -74,21 +71,22 @@ class Reader:
         if not wish.may_store:
             return None
         identity = None if rule.identity is None else rule.identity(Request(scope))
-        key = key_of(self._place, scope, fields, rule.varies, identity)
+        key = key_of(self._place, scope, identity, map(fields.get, rule.names))
         named_by = rule.credentials.intersection(fields) if identity is None else NOBODY
         return Asked(rule, path, fields, key, identity, wish, named_by)
 
     def key_now(self, asked: Asked, scope: Scope) -> Key:
         """Return the key of a request by what is known now of what answers vary by."""
         rule = asked.rule
-        if len(varying_of(asked.key)) == len(rule.varies):
+        if is_of(asked.key, rule.names):
             return asked.key
-        return key_of(self._place, scope, fields_of(rule, scope), rule.varies, asked.identity)
+        fields = fields_of(rule, scope)
+        return key_of(self._place, scope, asked.identity, map(fields.get, rule.names))
 
 
 def fields_of(rule: Rule, scope: Scope) -> dict[bytes, bytes]:
     """Return the header fields of a request that matter; those of a repeated one are joined."""
-    wanted = rule.read
+    wanted = rule.places
     fields: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         if name in wanted:

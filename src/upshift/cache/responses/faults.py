@@ -36,11 +36,15 @@ class Faults:
         traceback: TracebackType | None,
     ) -> bool:
         """Count an exception; what ends a task or the process is none."""
-        if not isinstance(error, Exception):
-            return False
+        if isinstance(error, Exception):
+            self.note(error)
+            return True
+        return False
+
+    def note(self, error: Exception) -> None:
+        """Count an exception."""
         self.count += 1
         if self.count == 1:
             logger.error(
                 "a response could not be looked up or stored; later faults are only counted", exc_info=error
             )
-        return True

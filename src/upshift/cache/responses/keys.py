@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Hashable, Iterable, Sequence
 
     from starlette.types import Scope
 
@@ -19,51 +19,48 @@ MAX_KEY = 8_192
 """Bytes of a key of an answer that is stored."""
 
 
-Key = tuple[int, str, bytes | None, str, bytes, bytes | None, "Hashable", tuple[bytes | None, ...]]
-"""What stands for a request: place, scheme, host, path, query, origin, identity, and what answers vary by."""
+Key = tuple["Hashable", ...]
+"""What stands for a request: place, scheme, path, query, identity, and the values of header fields."""
+
+ALWAYS = (b"host", b"origin")
+"""Header fields whose values are in every key, before those that answers are known to vary by."""
+
+_BEFORE_FIELDS = 5
 
 
-def key_of(
-    place: int, scope: Scope, fields: Mapping[bytes, bytes], varies: tuple[bytes, ...], identity: Hashable
-) -> Key:
+def key_of(place: int, scope: Scope, identity: Hashable, values: Iterable[bytes | None]) -> Key:
     """Return the key of a request. Two requests of one key are answered alike.
 
     Args:
         place: tells applications apart that share a cache.
         scope: the request's ASGI scope.
-        fields: its header fields by lower-case name; those that count must be among them.
-        varies: the names of those that answers vary by.
         identity: for whom the answer is.
+        values: those of the header fields that count, each in its place.
     """
-    query, field = scope["query_string"], fields.get
+    query = scope["query_string"]
     return (
         place,
         scope["scheme"],
-        field(b"host"),
         scope["path"],
         canonical_query(query) if b"&" in query else query,
-        field(b"origin"),
         identity,
-        tuple([field(name) for name in varies]),
+        *values,
     )
 
 
-def varying_of(key: Key) -> tuple[bytes | None, ...]:
-    """Return the values in a key of the fields that answers vary by."""
-    *_, varying = key
-    return varying
+def is_of(key: Key, names: Sequence[bytes]) -> bool:
+    """Whether a key has the values of these header fields."""
+    return len(key) == _BEFORE_FIELDS + len(names)
 
 
 def length_of(key: Key) -> int:
     """Return about how many bytes a key takes.
 
     Example:
-        >>> length_of((0, "http", b"shop.example", "/products", b"page=2", None, "Mei", (b"gzip",)))
-        38
+        >>> length_of((0, "http", "/products", b"page=2", "Mei", b"shop.example", None))
+        34
     """
-    _, scheme, host, path, query, origin, identity, varying = key
-    texts = (scheme, host, path, query, origin, identity, *varying)
-    return sum(len(each) for each in texts if isinstance(each, (str, bytes)))
+    return sum(len(each) for each in key if isinstance(each, (str, bytes)))
 
 
 def canonical_query(query: bytes) -> bytes:

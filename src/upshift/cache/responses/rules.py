@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from upshift.cache.responses.keys import ALWAYS
 from upshift.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ UNCOMMON = PASSING | IDENTIFYING | {
 }  # fmt: skip
 """Fields of requests that have to be looked at; what is in a key alone is not among them."""
 
-_READ = UNCOMMON | {b"host", b"origin"}
+NOWHERE = -1
+"""The place in a key of a field that has none there."""
 
 
 class Rule:
@@ -55,9 +57,10 @@ class Rule:
         store: where they are.
 
     Attributes:
-        varies: the fields that answers are known to vary by, told and learned.
+        names: the header fields whose values are in a key: some always, and those that answers are known to
+            vary by, told and learned.
+        places: for each field of requests that has to be read, its place among these, or `NOWHERE`.
         credentials: fields that tell who asks, without the answers being known to vary by it.
-        read: fields of requests that have to be read.
         expected: tags that answers have been seen to depend on.
 
     Raises:
@@ -114,10 +117,10 @@ class Rule:
 
     def learn(self, varying: frozenset[bytes]) -> bool:
         """Note what an answer varies by; keys are made of that from now on. False if that is too much."""
-        varies = varying.union(self.varies)
+        varies = varying.union(self._varies)
         if len(varies) > MAX_VARYING:
             return False
-        if len(varies) > len(self.varies):
+        if len(varies) > len(self._varies):
             self._vary_by(varies)
         return True
 
@@ -127,11 +130,15 @@ class Rule:
             self.expected |= tags
 
     def _vary_by(self, varies: frozenset[bytes]) -> None:
-        self.varies = tuple(sorted(varies))
+        self._varies = varies
+        self.names = (*ALWAYS, *sorted(varies.difference(ALWAYS)))
         # To vary by Authorization is not enough where the application says so by Vary (RFC 9111 §3.5).
         known = self.told | (varies - {b"authorization"})
         self.credentials = frozenset() if self.identity is not None else IDENTIFYING - known
-        self.read = _READ | varies
+        # A field that needs a look has no place that a request with nothing special could fill.
+        self.places = {name: place for place, name in enumerate(self.names)} | dict.fromkeys(
+            UNCOMMON, NOWHERE
+        )
 
     def _check(self) -> None:
         for status in self.statuses - STORABLE:

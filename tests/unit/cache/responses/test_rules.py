@@ -68,7 +68,7 @@ def test_an_answer_cannot_vary_by_any_number_of_fields():
 
     assert rule.learn(frozenset({b"accept-encoding"}))
     assert not rule.learn(frozenset(b"x-%d" % number for number in range(MAX_VARYING)))
-    assert rule.varies == (b"accept-encoding",)
+    assert rule.names == (b"host", b"origin", b"accept-encoding")
 
 
 def test_credentials_are_known_where_answers_vary_by_them():
