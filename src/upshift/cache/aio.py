@@ -6,7 +6,9 @@ tasks meanwhile, and the plain ones would not.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy.util import greenlet_spawn
 
 from upshift.cache.durations import seconds_of
 from upshift.cache.values import NAMESPACE
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from upshift.cache.cache import Cache
     from upshift.cache.durations import Duration
     from upshift.cache.warming import AsyncCalls, Progress
+
+_Result = TypeVar("_Result")
 
 
 class AsyncCache:
@@ -42,7 +46,7 @@ class AsyncCache:
 
     async def get(self, key: str, default: Any = None, *, namespace: str = NAMESPACE) -> Any:
         """Return the value that is kept under a name and holds, or `default`: see `Cache.get`."""
-        return self._cache.get(key, default, namespace=namespace)
+        return await self._run(self._cache.get, key, default, namespace=namespace)
 
     async def set(
         self,
@@ -54,11 +58,11 @@ class AsyncCache:
         namespace: str = NAMESPACE,
     ) -> bool:
         """Keep a value under a name: see `Cache.set`."""
-        return self._cache.set(key, value, ttl=ttl, tags=tags, namespace=namespace)
+        return await self._run(self._cache.set, key, value, ttl=ttl, tags=tags, namespace=namespace)
 
     async def get_many(self, keys: Iterable[str], *, namespace: str = NAMESPACE) -> dict[str, Any]:
         """Return the values of those names under which one is kept that holds."""
-        return self._cache.get_many(keys, namespace=namespace)
+        return await self._run(self._cache.get_many, keys, namespace=namespace)
 
     async def set_many(
         self,
@@ -69,27 +73,27 @@ class AsyncCache:
         namespace: str = NAMESPACE,
     ) -> int:
         """Keep each value under its name; return how many are kept."""
-        return self._cache.set_many(values, ttl=ttl, tags=tags, namespace=namespace)
+        return await self._run(self._cache.set_many, values, ttl=ttl, tags=tags, namespace=namespace)
 
     async def delete(self, key: str, *, namespace: str = NAMESPACE) -> bool:
         """Drop the value of a name; return whether there was one."""
-        return self._cache.delete(key, namespace=namespace)
+        return await self._run(self._cache.delete, key, namespace=namespace)
 
     async def delete_matching(self, pattern: str) -> int:
         """Drop the entries whose names match a pattern: see `Cache.delete_matching`."""
-        return self._cache.delete_matching(pattern)
+        return await self._run(self._cache.delete_matching, pattern)
 
     async def delete_namespace(self, namespace: str) -> int:
         """Serve nothing any more of a namespace, and drop its entries; return how many there were."""
-        return self._cache.delete_namespace(namespace)
+        return await self._run(self._cache.delete_namespace, namespace)
 
     async def invalidate(self, *tags: str) -> None:
         """Serve nothing any more that depends on one of these tags."""
-        self._cache.invalidate(*tags)
+        await self._run(self._cache.invalidate, *tags)
 
     async def clear(self) -> None:
         """Drop every entry: see `Cache.clear`."""
-        self._cache.clear()
+        await self._run(self._cache.clear)
 
     async def warm(
         self,
@@ -139,3 +143,9 @@ class AsyncCache:
         """
         seconds = None if every is None else seconds_of(every)
         return warming(function, calls, every=seconds, concurrency=concurrency, progress=progress)
+
+    async def _run(self, function: Callable[..., _Result], *arguments: Any, **options: Any) -> _Result:
+        """Call a function of the cache, which gives way to other tasks while it waits for Redis."""
+        if not self._cache.is_shared:
+            return function(*arguments, **options)
+        return await greenlet_spawn(function, *arguments, **options)

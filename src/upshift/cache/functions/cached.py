@@ -15,7 +15,7 @@ import asyncio
 import inspect
 from functools import wraps
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from upshift.cache.dependencies import CURRENT, WRITING, written_here
 from upshift.cache.functions.calls import Call
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from upshift.cache.functions.options import Options
     from upshift.cache.functions.store import Store
     from upshift.cache.memory import Entry, Key
+
+_Result = TypeVar("_Result")
 
 
 class Cached:
@@ -78,12 +80,10 @@ class Cached:
         """Return the function in whose place it is called.
 
         A hit is the work of this function alone, with `holds`, and is written out for both kinds: each
-        further call would cost a tenth of it, and each name that is looked up elsewhere than in its cells a
-        fiftieth. What needs more than to hand out a value is `due`.
+        further call would cost a tenth of it. What needs more than to hand out a value is `due`.
         """
-        namespace, key_of, statistics = self._namespace, self._key_of, self._store.statistics
-        entry_at, holds, now = self._store.memory.entries.get, self._store.tokens.holds, monotonic
-        reading_here, writing_here = CURRENT.get, WRITING.get
+        key_of, namespace, store = self._key_of, self._namespace, self._store
+        entries, holds, statistics = store.memory.entries, store.tokens.holds, store.statistics
         # Of a number alone no key has to be made.
         is_simple = isinstance(key_of, CallKeys) and key_of.is_simple
 
@@ -95,13 +95,13 @@ class Cached:
                     key: Key = (namespace, arguments[0])
                 else:
                     key = (namespace, key_of(*arguments, **named))
-                entry = entry_at(key)
+                entry = entries.get(key)
                 if (
                     entry is not None
                     and holds(entry.stamp)
-                    and entry.due > now()
-                    and reading_here() is None
-                    and not writing_here()
+                    and entry.due > monotonic()
+                    and CURRENT.get() is None
+                    and not WRITING.get()
                 ):
                     entry.reads += 1
                     statistics.hits += 1
@@ -116,13 +116,13 @@ class Cached:
                 key: Key = (namespace, arguments[0])
             else:
                 key = (namespace, key_of(*arguments, **named))
-            entry = entry_at(key)
+            entry = entries.get(key)
             if (
                 entry is not None
                 and holds(entry.stamp)
-                and entry.due > now()
-                and reading_here() is None
-                and not writing_here()
+                and entry.due > monotonic()
+                and CURRENT.get() is None
+                and not WRITING.get()
             ):
                 entry.reads += 1
                 statistics.hits += 1
@@ -151,7 +151,7 @@ class Cached:
         """Serve nothing any more of what has been kept for any call."""
         self._store.renew([self.loader.tag])
 
-    async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    async def run(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
         """Call a function of the cache from a coroutine."""
         return function(*arguments)
 

@@ -17,7 +17,9 @@ import asyncio
 from functools import wraps
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy.util import greenlet_spawn
 
 from upshift.cache.dependencies import CURRENT, WRITING, written_here
 from upshift.cache.functions import Cached, Call, value_of
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from upshift.cache.memory import Entry, Key
     from upshift.cache.redis.remote import Steps
     from upshift.cache.redis.shared import Shared
+
+_Result = TypeVar("_Result")
 
 
 class SharedCached(Cached):
@@ -106,6 +110,10 @@ class SharedCached(Cached):
             return self._answer_sync(Call(key, arguments, named)) if entry is None else entry.value
 
         return cached
+
+    async def run(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
+        """Call a function of the cache, which gives way to other tasks while it waits for Redis."""
+        return await greenlet_spawn(function, *arguments)
 
     async def _answer_async(self, call: Call) -> Any:
         finish, store = self._shared.remote.finish_async, self._store
