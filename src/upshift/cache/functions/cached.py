@@ -80,10 +80,12 @@ class Cached:
         """Return the function in whose place it is called.
 
         A hit is the work of this function alone, with `holds`, and is written out for both kinds: each
-        further call would cost a tenth of it. What needs more than to hand out a value is `due`.
+        further call would cost a tenth of it, and each name that is looked up elsewhere than in its cells a
+        fiftieth. What needs more than to hand out a value is `due`.
         """
-        key_of, namespace, store = self._key_of, self._namespace, self._store
-        entries, holds, statistics = store.memory.entries, store.tokens.holds, store.statistics
+        namespace, key_of, statistics = self._namespace, self._key_of, self._store.statistics
+        entry_at, holds, now = self._store.memory.entries.get, self._store.tokens.holds, monotonic
+        reading_here, writing_here = CURRENT.get, WRITING.get
         # Of a number alone no key has to be made.
         is_simple = isinstance(key_of, CallKeys) and key_of.is_simple
 
@@ -95,13 +97,13 @@ class Cached:
                     key: Key = (namespace, arguments[0])
                 else:
                     key = (namespace, key_of(*arguments, **named))
-                entry = entries.get(key)
+                entry = entry_at(key)
                 if (
                     entry is not None
                     and holds(entry.stamp)
-                    and entry.due > monotonic()
-                    and CURRENT.get() is None
-                    and not WRITING.get()
+                    and entry.due > now()
+                    and reading_here() is None
+                    and not writing_here()
                 ):
                     entry.reads += 1
                     statistics.hits += 1
@@ -116,13 +118,13 @@ class Cached:
                 key: Key = (namespace, arguments[0])
             else:
                 key = (namespace, key_of(*arguments, **named))
-            entry = entries.get(key)
+            entry = entry_at(key)
             if (
                 entry is not None
                 and holds(entry.stamp)
-                and entry.due > monotonic()
-                and CURRENT.get() is None
-                and not WRITING.get()
+                and entry.due > now()
+                and reading_here() is None
+                and not writing_here()
             ):
                 entry.reads += 1
                 statistics.hits += 1
