@@ -19,7 +19,9 @@ SURFACE = {
         "Cache",
         "CachedAsyncFunction",
         "CachedFunction",
+        "Entities",
         "Statistics",
+        "with_cached_get",
     },
     "upshift.record": {
         "Attachment",

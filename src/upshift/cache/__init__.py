@@ -6,7 +6,17 @@ Flows out: values of cached functions, each checked against the tokens of what i
 
 from upshift.cache.aio import AsyncCache
 from upshift.cache.cache import Cache
+from upshift.cache.entities import Entities, with_cached_get
 from upshift.cache.functions import MISSING, CachedAsyncFunction, CachedFunction
 from upshift.cache.statistics import Statistics
 
-__all__ = ["MISSING", "AsyncCache", "Cache", "CachedAsyncFunction", "CachedFunction", "Statistics"]
+__all__ = [
+    "MISSING",
+    "AsyncCache",
+    "Cache",
+    "CachedAsyncFunction",
+    "CachedFunction",
+    "Entities",
+    "Statistics",
+    "with_cached_get",
+]

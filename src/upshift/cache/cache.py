@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -21,6 +21,7 @@ from upshift.cache.dependencies import (
     table_tag,
 )
 from upshift.cache.durations import seconds_of
+from upshift.cache.entities import Entities
 from upshift.cache.functions import (
     Background,
     Cached,
@@ -42,14 +43,18 @@ from upshift.cache.warming import CONCURRENCY, Warmed, warm
 from upshift.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy.engine import Engine
+    from sqlalchemy.orm import Session
+    from sqlalchemy.orm.interfaces import ORMOption
 
     from upshift.cache.durations import Duration
     from upshift.cache.memory import Entry
     from upshift.cache.redis import InRedis
     from upshift.cache.warming import Calls, Progress
+
+_Model = TypeVar("_Model")
 
 MAX_NAMESPACES = 1_000
 """Namespaces that are counted apart; those that come later are counted together."""
@@ -219,6 +224,29 @@ class Cache:
             return handle(made)
 
         return cast("Decorator", decorate)
+
+    def entities(
+        self,
+        model: type[_Model],
+        *,
+        ttl: Duration | None = None,
+        options: Sequence[ORMOption] = (),
+        vary: Callable[[Session], Hashable] | None = None,
+        namespace: str | None = None,
+    ) -> Entities[_Model]:
+        """Return objects of a mapped class, by key and by statement, each session's own: see `Entities`.
+
+        Args:
+            model: the mapped class.
+            ttl: how long an object is served at most, as in `cached`.
+            options: loader options that objects are loaded with, such as `selectinload(Product.reviews)`.
+            vary: returns what else of a session decides what it may see, such as its tenant.
+            namespace: the name under which they are kept and counted; the class's where none is given.
+
+        Raises:
+            SettingsError: `ttl` is no duration.
+        """
+        return Entities(self, model, ttl=ttl, options=options, vary=vary, namespace=namespace)
 
     @contextmanager
     def loading(self, *, tables: Iterable[str] = (), tags: Iterable[str] = ()) -> Iterator[None]:
