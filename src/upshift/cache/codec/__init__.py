@@ -26,6 +26,16 @@ Never a wrong value
 """
 
 from upshift.cache.codec.codec import COMPRESS_FROM, MAX_BYTES, Codec, codec_for, return_annotation_of
+from upshift.cache.codec.copies import Copies, copies_of
 from upshift.cache.codec.mapped.plan import Plans
 
-__all__ = ["COMPRESS_FROM", "MAX_BYTES", "Codec", "Plans", "codec_for", "return_annotation_of"]
+__all__ = [
+    "COMPRESS_FROM",
+    "MAX_BYTES",
+    "Codec",
+    "Copies",
+    "Plans",
+    "codec_for",
+    "copies_of",
+    "return_annotation_of",
+]

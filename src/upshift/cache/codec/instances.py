@@ -23,6 +23,11 @@ _BY_REPR = frozenset({float, complex, Decimal, dt.datetime, dt.time})
 """Types with values that are equal and not the same: 0.0 and -0.0, or one moment in two time zones."""
 
 
+def has_fields(kind: Any) -> bool:
+    """Whether instances of a class are made of fields, which `state_of` tells by name."""
+    return issubclass(kind, msgspec.Struct) or is_dataclass(kind) or is_model(kind)
+
+
 def state_of(value: Any) -> Any:
     """Return what an instance of a class with fields is made of, in builtins and further instances.
 
@@ -99,6 +104,6 @@ def is_same(one: Any, other: Any) -> bool:  # noqa: PLR0911 - one for each kind 
         return len(one) == len(other) and all(map(is_same, one, other))
     if mapper_of(kind) is not None:
         return True
-    if isinstance(one, msgspec.Struct) or is_dataclass(kind) or is_model(kind):
+    if has_fields(kind):
         return is_same(state_of(one), state_of(other))
     return bool(one == other)
