@@ -16,9 +16,11 @@ HERE = Path(__file__).parent
 FILES = {
     "advisor": "advisor.py",
     "batching": "batching.py",
+    "cache": "cache.py",
     "capture": "capture.py",
     "fetch_plans": "fetch_plans.py",
     "generator": "generator.py",
+    "hit_ratio": "hit_ratio.py",
     "logging": "logging_lines.py",  # the name alone is the standard library's
     "memory": "memory.py",
     "observe": "observe.py",
