@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from itertools import count
 
 import pytest
 from redis import Redis
 
+from upshift.cache import Cache
 from upshift.cache.redis import RedisTokens, Remote, Timing
 
 NAMES = count()
@@ -28,6 +30,20 @@ class Process:
         self.remote.close()
 
 
+def wait_until(condition, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def open_at_once(cache, client):
+    """Wait until a cache may be used, and open its fence, which a new one is not for a second."""
+    remote = cache._shared._shared.remote
+    wait_until(remote.circuit.is_usable)
+    client.hset(remote.keys.intents, "opens", 0)
+
+
 @pytest.fixture
 def name():
     return f"test{next(NAMES)}"
@@ -47,6 +63,22 @@ def process(valkey_server, name):
     def make(where=None, timing=PATIENT, **options):
         made.append(Process(where or valkey_server.url, name, timing, **options))
         return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def make_cache(valkey_server, client, name):
+    """Make caches that share what they keep, as each process of an application has one."""
+    made = []
+
+    def make(**options):
+        cache = Cache(valkey_server.url, **{"name": name, "timeout": "5s", **options})
+        made.append(cache)
+        open_at_once(cache, client)
+        return cache
 
     yield make
     for each in made:

@@ -19,7 +19,7 @@ NAMES = count()
 
 
 class View:
-    """Tokens of a process. An id is used once, as it is outside of tests."""
+    """Tokens of a process. The id of a transaction that was settled is not used again, as outside of tests."""
 
     def __init__(self, tokens, rounds):
         self.tokens = tokens
@@ -86,14 +86,12 @@ class RedisMachine(CarrierMachine):
 
     @rule(tags=SOME_TAGS, transaction=TRANSACTIONS, view=st.integers(0, 1))
     def settle(self, tags, transaction, view):
-        """An intent that is not there was lost, so its end counts as the announcement that it was."""
-        for tag in tags:
-            if self.intents.get(tag, {}).get(transaction, 0.0) <= self.now:
+        """Settle all that a transaction has announced, and more: of that, the intents seem to be lost."""
+        settled = {*tags, *(tag for tag, intents in self.intents.items() if transaction in intents)}
+        for tag in settled:
+            if self.intents.get(tag, {}).pop(transaction, 0.0) <= self.now:
                 self.renewals[tag] = self.renewals.get(tag, 0) + 1
-        self.views[view].settle(tags, transaction)
-        for tag in list(self.intents):
-            if tag in tags:
-                self.intents[tag].pop(transaction, None)
+        self.views[view].settle(sorted(settled), transaction)
 
     def teardown(self):
         for remote in self.remotes:

@@ -13,19 +13,12 @@ from contextlib import suppress
 import pytest
 from redis import Redis
 
-from tests.unit.cache.redis.conftest import PATIENT, Process
+from tests.unit.cache.redis.conftest import PATIENT, Process, wait_until
 from upshift.cache.redis import Timing
 from upshift.errors import CacheUnreachableError
 from upshift.testing.servers import valkey
 
 HASTY = Timing(answer=0.05, fence=0.3, closed=0.6, beat=0.05, first_probe=0.02, last_probe=0.1)
-
-
-def wait_until(condition, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -318,14 +311,12 @@ def test_a_forked_child_has_a_heart_and_connections_of_its_own(process):
     assert other.tokens.stamp(["product"]) is not None
 
 
-def test_a_cache_that_nobody_holds_ends_its_heartbeat(process, name, valkey_server):
-    def beating():
-        return sum(each.name == "upshift-cache-heartbeat" for each in threading.enumerate())
-
-    before = beating()
+def test_a_cache_that_nobody_holds_ends_its_heartbeat(name, valkey_server):
+    before = set(threading.enumerate())
     one = Process(valkey_server.url, name)
     one.remote.start()
-    assert beating() == before + 1
+    (thread,) = set(threading.enumerate()) - before
     del one
 
-    wait_until(lambda: beating() == before)
+    thread.join(20)
+    assert not thread.is_alive()
