@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -139,11 +139,12 @@ class Cache:
         self._tokens: ListenedTokens[tuple[Any, ...]] = ListenedTokens(carrier)
         self._tables = StatementTables(views)
         self._hooks: list[CommitHooks] = []
-        self._now = count(1).__next__
+        self._now = perf_counter_ns  # for all caches of the process: one may read within another
         self._memory = Memory(max_entries, max_bytes, self._count_eviction)
         self._flights = Flights()
         self._background = Background()
         self._statistics: dict[str, Statistics] = {}
+        self._owners: dict[str, str] = {}
         self._values = Values(self._store) if self._shared is None else self._shared.values(self._store)
         self.aio = AsyncCache(self)
         self.responses = Responses(self._store)
@@ -215,7 +216,10 @@ class Cache:
         )
 
         def decorate(function: Callable[..., Any]) -> Any:
-            name = namespace or f"{function.__module__}.{function.__qualname__}"
+            own_name = f"{function.__module__}.{function.__qualname__}"
+            name = namespace or own_name
+            if (owner := self._owners.setdefault(name, own_name)) != own_name:
+                raise SettingsError(f"the namespace {name!r} is that of {owner}: they would share values")
             key_of = key or CallKeys(function, ignored)
             make = Cached if self._shared is None else self._shared.cached
             made = make(function, self._store(name), options, namespace=name, key_of=key_of)

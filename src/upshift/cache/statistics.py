@@ -34,7 +34,7 @@ class Statistics:
         entries: values that are kept now.
         bytes: what they take, about.
         hit_seconds: what finding one of them takes, measured when asked; NaN where there is none.
-        loads: the durations of loads.
+        loads: the durations of loads; it goes on counting.
     """
 
     hits: int = 0

@@ -25,6 +25,7 @@ from upshift.cache.functions.missing import MISSING
 from upshift.cache.functions.refreshing import Refresher
 from upshift.cache.functions.rewarming import Rewarmer
 from upshift.cache.keys import CallKeys
+from upshift.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -48,6 +49,9 @@ class Cached:
         namespace: the first part of its keys.
         key_of: makes the second one, of the arguments of a call.
 
+    Raises:
+        SettingsError: the function is a generator.
+
     Attributes:
         is_async: whether the function is.
         loader: loads its values.
@@ -63,6 +67,8 @@ class Cached:
         namespace: str,
         key_of: Callable[..., Hashable],
     ) -> None:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise SettingsError(f"{namespace} yields, and what it yields can be read once: return a list")
         self.is_async = inspect.iscoroutinefunction(function)
         self.loader = Loader(function, store, options, namespace)
         self._function = function
@@ -140,10 +146,10 @@ class Cached:
     def peek(self, call: Call) -> Any:
         """Return the value that is kept for a call; `MISSING` where none is that holds."""
         entry = self._find(call)
-        if entry is None or type(entry.value) is KeptError:
+        if entry is None:
             self._store.statistics.misses += 1
             return MISSING
-        return entry.value
+        return MISSING if type(entry.value) is KeptError else entry.value
 
     def delete(self, call: Call) -> bool:
         """Drop the value of a call, and what is being loaded for it; return whether there was one."""
@@ -244,6 +250,8 @@ class Cached:
 
     def _last(self, key: Key, error: Exception) -> Entry | None:
         """Return the last value of a key, to be served as its load has failed; None where it must not be."""
+        if not self._options.stale_seconds:
+            return None
         entry = self._store.memory.entries.get(key)
         if (
             entry is None

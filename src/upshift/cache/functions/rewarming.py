@@ -128,7 +128,7 @@ class Rewarmer:
             while (known := self._next(loop)) is not None:
                 with suppress(Exception):  # the loader has counted it
                     await loop.create_task(self._loader.run_async(known.call), context=known.context)
-                    self._store.statistics.refreshed += 1
+                    self._count(known)
         finally:
             self._give_up(loop)
 
@@ -137,9 +137,13 @@ class Rewarmer:
             while (known := self._next(None)) is not None:
                 with suppress(Exception):  # the loader has counted it
                     known.context.run(self._loader.run_sync, known.call)
-                    self._store.statistics.refreshed += 1
+                    self._count(known)
         finally:
             self._give_up(None)
+
+    def _count(self, known: _Known) -> None:
+        if known.call.key in self._store.memory.entries:  # else it has been overtaken
+            self._store.statistics.refreshed += 1
 
     def _next(self, loop: _Loop) -> _Known | None:
         with self._lock:

@@ -321,6 +321,32 @@ def test_what_cannot_be_cached_is_said_where_it_is_written(cache):
         cache.cached(ttl="soon")
 
 
+def test_a_generator_cannot_be_cached(cache):
+    with pytest.raises(SettingsError, match="can be read once: return a list"):
+
+        @cache.cached()
+        def function():
+            yield 1
+
+    with pytest.raises(SettingsError, match="can be read once"):
+
+        @cache.cached()
+        async def other():
+            yield 1
+
+
+def test_two_functions_do_not_share_a_namespace_and_so_their_values(cache):
+    @cache.cached(namespace="n")
+    def one(number):
+        return number
+
+    with pytest.raises(SettingsError, match=r"the namespace 'n' is that of .*one"):
+
+        @cache.cached(namespace="n")
+        def other(number):
+            return -number
+
+
 def test_a_cached_function_looks_like_the_function(cache):
     @cache.cached()
     async def function(number: int) -> int:

@@ -95,6 +95,16 @@ def test_who_has_not_asked_gets_the_error(cache, source):
         function()
 
 
+def test_nor_gets_who_has_not_asked_what_another_has_kept_meanwhile(cache, source):
+    @cache.cached(tags=["t"])
+    def function():
+        function.set("kept meanwhile")
+        raise ConnectionError("away")
+
+    with pytest.raises(ConnectionError):
+        function()
+
+
 def test_a_value_that_is_too_old_is_not_served(cache, source):
     @cache.cached(tags=["t"], stale_on_error="10m")
     def function():
