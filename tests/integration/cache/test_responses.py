@@ -274,6 +274,25 @@ async def test_what_was_stored_without_an_origin_is_not_given_to_one(engines, ob
             assert answer.headers["access-control-allow-origin"] == "*"
 
 
+async def test_two_in_one_process_see_each_others_writes_and_share_no_answers(engines, observed):
+    caches = [Cache(), Cache()]
+    shops = [observed(make(*engines), cache) for make, cache in zip(MAKERS[:2], caches, strict=True)]
+    for each in shops:
+        each.cache.responses("/products*")
+    async with client(shops[0]) as one, client(shops[1]) as other:
+        for price in range(3):
+            for shop in (one, other, one, other, one, other):
+                assert (await shop.get("/products/1")).json()["price"] == price
+            write(engines[0])
+        shops[0].close()
+        for price in range(3, 6):  # the other goes on
+            for shop in (one, other, other):
+                assert (await shop.get("/products/1")).json()["price"] == price
+            write(engines[0])
+
+    assert all(each.statistics()["/products*"].hits >= 5 for each in caches)
+
+
 async def test_one_cache_of_two_applications_keeps_them_apart(engines, observed):
     cache = Cache()
     cache.responses("/products*")

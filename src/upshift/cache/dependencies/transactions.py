@@ -27,7 +27,7 @@ from upshift.cache.dependencies.rows import MAX_ROWS
 from upshift.sql.wrapping import unwrap, wrap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from sqlalchemy.engine import Dialect, Engine
 
@@ -40,7 +40,6 @@ logger = logging.getLogger("upshift.cache")
 
 _EXECUTE = ("do_execute", "do_executemany", "do_execute_no_params")
 _WRAPPED = (*_EXECUTE, "do_begin", "do_commit", "do_rollback", "do_commit_twophase", "do_rollback_twophase")
-_KEY = "upshift_transaction"
 _ONE_SNAPSHOT = frozenset({"REPEATABLE READ", "SERIALIZABLE", "SNAPSHOT"})
 
 
@@ -106,6 +105,11 @@ class _Open:
         self._written.add(tag)
 
 
+def open_transactions(info: Mapping[Any, Any]) -> Iterator[_Open]:
+    """Return what is known of a connection's transaction: once for each cache that watches it."""
+    return (each for each in info.values() if isinstance(each, _Open))
+
+
 WRITING: ContextVar[tuple[tuple[_Open, Schema], ...]] = ContextVar("upshift_writing", default=())
 """The transactions that the running task has written in; they may be over."""
 
@@ -150,6 +154,8 @@ class CommitHooks:
         self._tables = tables
         self._now = now
         self._may_lag = may_lag
+        # Where its own transactions stand with a connection: another cache may watch the same engines.
+        self._key = f"upshift_transaction_{uuid4().hex}"
         self._dialects = tuple(dict.fromkeys(engine.dialect for engine in engines))
         for dialect in self._dialects:
             for name in _EXECUTE:
@@ -190,8 +196,10 @@ class CommitHooks:
         if not is_asked_for:
             return None
         effect, reading = self._tables.of_context(context, sql), CURRENT.get()
+        if reading is not None and reading._carrier is not self._carrier:
+            reading = None  # of another cache, whose own hooks tell it
         info = context._dbapi_connection._connection_record.info
-        open_: _Open | None = info.get(_KEY)
+        open_: _Open | None = info.get(self._key)
         is_first = open_ is not None and open_.sends()
         if effect.may_commit and open_ is not None and open_.has_written:
             return self._announce(open_.written(self._tables.schema) | effect.tables.written)
@@ -200,7 +208,7 @@ class CommitHooks:
         tables = self._tables.complete(effect, context, parameters)
         is_autocommit = context.root_connection._is_autocommit_isolation()
         if open_ is None and not is_autocommit:
-            open_ = info[_KEY] = _Open(0, is_fresh=False)
+            open_ = info[self._key] = _Open(0, is_fresh=False)
         if reading is not None:
             if self._may_lag:
                 reading.lags()
@@ -229,13 +237,13 @@ class CommitHooks:
             begin(connection)
             record = getattr(connection, "_connection_record", None)
             if record is not None:
-                record.info[_KEY] = _Open(self._now(), is_fresh=True)
+                record.info[self._key] = _Open(self._now(), is_fresh=True)
 
         return hooked_begin
 
     def _committing(self, dialect: Dialect, commit: Callable[..., None]) -> Callable[..., None]:
         def hooked_commit(connection: Any) -> None:
-            open_ = _taken(connection)
+            open_ = self._taken(connection)
             if open_ is None or not open_.has_written:
                 commit(connection)
                 return
@@ -254,7 +262,7 @@ class CommitHooks:
 
     def _committing_two(self, dialect: Dialect, commit: Callable[..., None]) -> Callable[..., None]:
         def hooked_commit(connection: Any, *arguments: Any, **options: Any) -> None:
-            open_ = _taken(connection.connection)
+            open_ = self._taken(connection.connection)
             # One that was prepared before, maybe by another process, may have written anything.
             written = {EVERYTHING}
             if open_ is not None and open_.has_written:
@@ -272,12 +280,19 @@ class CommitHooks:
 
     def _ending(self, end: Callable[..., None]) -> Callable[..., None]:
         def hooked_end(connection: Any, *arguments: Any, **options: Any) -> None:
-            open_ = _taken(connection if hasattr(connection, "_connection_record") else connection.connection)
+            open_ = self._taken(
+                connection if hasattr(connection, "_connection_record") else connection.connection
+            )
             if open_ is not None:
                 open_.end()
             end(connection, *arguments, **options)
 
         return hooked_end
+
+    def _taken(self, connection: Any) -> _Open | None:
+        record = getattr(connection, "_connection_record", None)
+        open_: _Open | None = record.info.pop(self._key, None) if record is not None else None
+        return open_
 
     def _announce(self, tags: Iterable[str]) -> tuple[frozenset[str], str]:
         announced, transaction = frozenset(tags), uuid4().hex
@@ -291,12 +306,6 @@ class CommitHooks:
             self.faults += 1
             if self.faults == 1:
                 logger.exception("a commit could not be settled; what it wrote is not cached for a while")
-
-
-def _taken(connection: Any) -> _Open | None:
-    record = getattr(connection, "_connection_record", None)
-    open_: _Open | None = record.info.pop(_KEY, None) if record is not None else None
-    return open_
 
 
 def _with_generated(tables: Tables) -> frozenset[str]:

@@ -23,7 +23,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from upshift.cache.dependencies.transactions import _KEY, _ONE_SNAPSHOT
+from upshift.cache.dependencies.transactions import _ONE_SNAPSHOT, open_transactions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,8 +77,7 @@ def _may_be_spared(connection: Connection, engine: Engine) -> bool:
     if options.get(_TRANSLATED) != engine.get_execution_options().get(_TRANSLATED):
         return False
     level = options.get("isolation_level") or connection.dialect.default_isolation_level
-    open_ = connection.info.get(_KEY)
-    if open_ is not None and (open_.has_written or open_.is_one_snapshot):
+    if any(each.has_written or each.is_one_snapshot for each in open_transactions(connection.info)):
         return False
     return str(level).upper().replace("_", " ") not in _ONE_SNAPSHOT
 
