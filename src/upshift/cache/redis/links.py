@@ -144,17 +144,13 @@ class SyncLinks:
         except IndexError:
             link, is_new = self._connected(), True
         try:
-            replies = link.ask(commands)
+            replies = _asked(link, commands)
         except Unreachable as error:
-            link.close()
             if is_new or isinstance(error.__cause__, TimeoutError):
                 raise
             self.close()  # those that were opened to a server that is gone
             link = self._connected()
-            replies = self._or_closed(link, commands)
-        except BaseException:
-            link.close()
-            raise
+            replies = _asked(link, commands)
         if len(self._idle) < MAX_IDLE:
             self._idle.append(link)
         else:
@@ -169,14 +165,19 @@ class SyncLinks:
         except Unreachable:
             self._finder.lose()
             raise
-        run = run_of(self._or_closed(link, greeting(server)))
-        checked(self._or_closed(link, [self._join(run)])[0])
-        return link
-
-    @staticmethod
-    def _or_closed(link: SyncLink, commands: Sequence[Command]) -> list[Any]:
         try:
-            return link.ask(commands)
+            run = run_of(link.ask(greeting(server)))
+            checked(link.ask([self._join(run)])[0])
         except BaseException:
             link.close()
             raise
+        return link
+
+
+def _asked(link: SyncLink, commands: Sequence[Command]) -> list[Any]:
+    """Return the answers to commands; close the connection where they do not come."""
+    try:
+        return link.ask(commands)
+    except BaseException:
+        link.close()
+        raise
