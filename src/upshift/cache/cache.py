@@ -8,6 +8,7 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
+from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from upshift.cache.aio import AsyncCache
@@ -38,6 +39,7 @@ from upshift.cache.memory import Memory
 from upshift.cache.responses import Responses
 from upshift.cache.statistics import Statistics, time_of_hit
 from upshift.cache.tokens import Carrier, ListenedTokens, LocalTokens, PageTokens
+from upshift.cache.triggers import Listener
 from upshift.cache.values import NAMESPACE, Values
 from upshift.cache.warming import CONCURRENCY, Warmed, warm
 from upshift.errors import SettingsError
@@ -69,7 +71,8 @@ class Cache:
     What a cached function reads from hooked engines, and what transactions on them write, is taken from the
     statements. A value is served only while nothing of what it was computed from has been committed since;
     the guarantee and what it leans on are told in `upshift.cache.tokens`. Writers that go past the hooked
-    engines are not seen, and other processes only where they share a page or a Redis.
+    engines are seen only where the database tells of them (`listen`), and other processes only where they
+    share a page or a Redis.
 
     Args:
         redis: where all processes keep their values, beside those in memory: `redis://`, `rediss://`,
@@ -139,6 +142,7 @@ class Cache:
         self._tokens: ListenedTokens[tuple[Any, ...]] = ListenedTokens(carrier)
         self._tables = StatementTables(views)
         self._hooks: list[CommitHooks] = []
+        self._listeners: list[Listener] = []
         self._now = perf_counter_ns  # for all caches of the process: one may read within another
         self._memory = Memory(max_entries, max_bytes, self._count_eviction)
         self._flights = Flights()
@@ -158,6 +162,29 @@ class Cache:
         """
         sync_engines = [each.sync_engine if isinstance(each, AsyncEngine) else each for each in engines]
         self._hooks.append(CommitHooks(sync_engines, self._tokens, self._tables, self._now, may_lag=may_lag))
+
+    def listen(self, database: str | URL | Engine | AsyncEngine) -> Listener:
+        """Hear of what is committed past the hooked engines, which triggers of a PostgreSQL tell.
+
+        They are installed by `upshift cache install-triggers`. Such writers are seen when the database has told
+        of them, usually some milliseconds **after** their COMMIT; hooked writers are seen at once, as without
+        it. While the database is not heard, nothing is served that was read from one. It needs the extra
+        `postgres`.
+
+        Args:
+            database: its URL, or an engine of it. Not by way of a pooler such as PgBouncer.
+
+        Returns:
+            What listens, which `close()` ends with the cache.
+
+        Raises:
+            SettingsError: it is no PostgreSQL.
+            MissingExtraError: psycopg is not installed.
+        """
+        url = database if isinstance(database, (str, URL)) else database.url
+        listener = Listener(url, self._tokens, self._tables.schema)
+        self._listeners.append(listener)
+        return listener
 
     def cached(  # noqa: PLR0913 - each is about something else
         self,
@@ -433,7 +460,10 @@ class Cache:
         """
         for hooks in self._hooks:
             hooks.close()
+        for listener in self._listeners:
+            listener.close()
         self._hooks.clear()
+        self._listeners.clear()
         self._background.close()
         self._memory.close()
         if self._shared is not None:
