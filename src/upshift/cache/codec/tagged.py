@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec.msgpack import Ext
 from sqlalchemy import Row
-from sqlalchemy.dialects.postgresql import Range
+from sqlalchemy.dialects.postgresql.ranges import MultiRange, Range
 from sqlalchemy.engine import IteratorResult
 from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.ext.mutable import Mutable
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MOMENT, _DATE, _TIME, _TIMEDELTA, _PAIRS, _BYTEARRAY, _RANGE, _ROWS, _ROW = range(1, 10)
-_INSTANCE, _OBJECT, _OBJECTS = range(10, 13)
+_INSTANCE, _OBJECT, _OBJECTS, _MULTIRANGE = range(10, 14)
 _COLLECTIONS: dict[type[Any], int] = {tuple: 20, set: 21, frozenset: 22}
 _BY_TEXT: dict[type[Any], int] = {
     int: 30,  # beyond 64 bits
@@ -99,6 +99,9 @@ class Tagged:
             dt.timedelta: lambda value, _: _ext(_TIMEDELTA, [value.days, value.seconds, value.microseconds]),
             Row: self._row,
             Range: self._range,
+            MultiRange: lambda value, objects: _ext(
+                _MULTIRANGE, [self._range(each, objects) for each in value]
+            ),
             **dict.fromkeys(_COLLECTIONS, self._collection),
             **dict.fromkeys(_BY_TEXT, _text),
             **dict.fromkeys(self._classes, self._instance),
@@ -141,6 +144,8 @@ class Tagged:
         writer = self._writers.get(kind)
         if writer is not None:
             return writer(value, objects)
+        if issubclass(kind, UUID):  # asyncpg has a class of its own for them
+            return self.plain(UUID(int=value.int), objects)
         if issubclass(kind, Mutable):  # it becomes that again when the object's "load" event is sent
             builtin: Any = next((each for each in (dict, list, set) if issubclass(kind, each)), None)
             if builtin is not None:
@@ -246,6 +251,7 @@ _READERS: dict[int, Callable[[Any], Any]] = {
     _PAIRS: dict,
     _BYTEARRAY: bytearray,
     _RANGE: _range_again,
+    _MULTIRANGE: MultiRange,
     _ROWS: _rows,
     _ROW: lambda inner: _rows([inner[0], [inner[1]]])[0],
     **{code: kind for kind, code in _COLLECTIONS.items()},

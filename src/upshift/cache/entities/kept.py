@@ -6,7 +6,9 @@ one namespace. Everything that a cached value has they have too, tokens, single 
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
 
 from sqlalchemy import Row, inspect
 from sqlalchemy.util.concurrency import in_greenlet
@@ -83,6 +85,7 @@ class KeptObjects:
         def load(session: Session, asked: Asked) -> bytes:
             return self._load(session, asked)
 
+        @wraps(load)  # one function, as the cache sees it: they share what is kept
         async def load_async(session: AsyncSession, asked: Asked) -> bytes:
             return await session.run_sync(self._load, asked)
 
@@ -98,7 +101,7 @@ class KeptObjects:
         if place is None:
             return None
         try:
-            return Asked(self._key_of_one(place, self._varies(session), identity), identity)
+            return Asked(self._key_of_one(place, self._varies(session), _plain(identity)), identity)
         except CacheKeyError:  # a key of the application's own making, that names nothing in another process
             return None
 
@@ -112,8 +115,9 @@ class KeptObjects:
         named = self._names.of(statement, session.get_bind(self._mapper).dialect) if place else None
         if named is None:
             return None
+        name, parameters = named
         try:
-            return Asked(self._key_of_list(place, self._varies(session), *named), statement)
+            return Asked(self._key_of_list(place, self._varies(session), name, _plain(parameters)), statement)
         except CacheKeyError:
             return None
 
@@ -211,6 +215,13 @@ class KeptObjects:
         """Return the tables that objects are probably loaded from."""
         mappers = {self._mapper, *(each.mapper for each in self._mapper.relationships)}
         return {str(getattr(table, "name", table)) for mapper in mappers for table in mapper.tables}
+
+
+def _plain(part: Any) -> Any:
+    """Return a part of a key with UUIDs of one class: asyncpg has its own."""
+    if isinstance(part, (tuple, list)):
+        return tuple(map(_plain, part))
+    return UUID(int=part.int) if isinstance(part, UUID) else part
 
 
 def _one(place: str, varies: Hashable, identity: tuple[Any, ...]) -> None:

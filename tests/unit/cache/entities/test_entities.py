@@ -357,13 +357,20 @@ def test_an_engine_that_is_not_watched_has_nothing_kept(cache, products):
 
 
 def test_two_databases_never_answer_for_each_other(engine, cache, products):
-    other = create_engine("sqlite://", poolclass=StaticPool)
-    cache.watch([other])
-    Base.metadata.create_all(other)
-    warm(engine, products, 1)
-    with Session(other) as session:
-        assert products.get(session, 1) is None
-    other.dispose()
+    others = [create_engine("sqlite://", poolclass=StaticPool) for _ in range(2)]
+    cache.watch(others)
+    for number, other in enumerate(others):
+        Base.metadata.create_all(other)
+        with Session(other) as session:
+            session.add(Product(id=1, name=f"other {number}"))
+            session.commit()
+    names = []
+    for each in (engine, *others) * 2:
+        with Session(each) as session:
+            names.append(products.get(session, 1).name)
+    assert names == ["product 1", "other 0", "other 1"] * 2
+    for other in others:
+        other.dispose()
 
 
 def test_what_a_session_may_see_is_told_by_vary(engine, cache):

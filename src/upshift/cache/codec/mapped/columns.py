@@ -27,10 +27,10 @@ _BY_KIND: dict[type[Any], str] = {
     float: "float",
     int: "int",
     str: "str",
-    UUID: "uuid",
     dt.date: "date",
 }
 _TYPES: dict[str, Any] = {code: kind | None for kind, code in _BY_KIND.items()} | {
+    "uuid": UUID | None,
     "decimal": Decimal | None,
     "moment": dt.datetime | None,
     "time": dt.time | None,
@@ -111,6 +111,8 @@ def _ready(  # noqa: PLR0911 - one for each kind of type
     if len(kinds) != 1:
         return ("tagged" if kinds else "none"), values
     (kind,) = kinds
+    if issubclass(kind, UUID):  # asyncpg has a class of its own for them
+        return "uuid", [None if each is None else UUID(int=each.int) for each in values]
     if kind in _BY_KIND:
         return _BY_KIND[kind], values
     if kind is Decimal:
