@@ -166,10 +166,10 @@ class Cache:
     def listen(self, database: str | URL | Engine | AsyncEngine) -> Listener:
         """Hear of what is committed past the hooked engines, which triggers of a PostgreSQL tell.
 
-        They are installed by `upshift cache install-triggers`. Such writers are seen when the database has told
-        of them, usually some milliseconds **after** their COMMIT; hooked writers are seen at once, as without
-        it. While the database is not heard, nothing is served that was read from one. It needs the extra
-        `postgres`.
+        They are installed by `upshift cache install-triggers`. Such writers are seen when the database has
+        told of them, usually some milliseconds **after** their COMMIT; hooked writers are seen at once, as
+        without it. While the database is not heard, nothing is served that was read from one. It needs the
+        extra `postgres`.
 
         Args:
             database: its URL, or an engine of it. Not by way of a pooler such as PgBouncer.
