@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import random
 import threading
 import time
 import zlib
@@ -78,12 +79,15 @@ async def test_each_commit_is_in_the_next_answer(engines, observed, make):
 async def test_no_answer_is_older_than_the_last_commit_before_the_request(engines, observed, make):
     upshift = observed(make(*engines))
     upshift.cache.responses("/products*", ttl="5m")
-    acknowledged, is_over = [0], threading.Event()
+    acknowledged, answers, is_over = [0], [0], threading.Event()
 
     def keep_writing():
-        while not is_over.is_set():
+        for _ in range(60):
             acknowledged[0] = write(engines[0])
-            time.sleep(0.003)
+            wanted = answers[0] + random.randrange(40)
+            while answers[0] < wanted:
+                time.sleep(0.0005)
+        is_over.set()
 
     older = []
 
@@ -91,22 +95,20 @@ async def test_no_answer_is_older_than_the_last_commit_before_the_request(engine
         while not is_over.is_set():
             before = acknowledged[0]
             price = (await shop.get("/products/1")).json()["price"]
+            answers[0] += 1
             if price < before:
                 older.append((price, before))
 
     writer = threading.Thread(target=keep_writing)
     writer.start()
     async with client(upshift) as shop:
-        readers = [asyncio.create_task(keep_asking(shop)) for _ in range(8)]
-        await asyncio.sleep(1.0)
-        is_over.set()
-        await asyncio.gather(*readers)
+        await asyncio.gather(*(keep_asking(shop) for _ in range(8)))
     await asyncio.to_thread(writer.join)
 
     counted = upshift.cache.statistics()["/products*"]
     assert not older
-    assert acknowledged[0] > 10
-    assert counted.hits + counted.joined > 10
+    assert acknowledged[0] == 60
+    assert counted.hits + counted.joined > 60
 
 
 @pytest.mark.parametrize("is_async", [False, True])

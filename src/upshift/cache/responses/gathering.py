@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from upshift.cache.dependencies import Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from upshift.cache.dependencies import Tables
     from upshift.cache.tokens import Carrier
@@ -35,6 +35,11 @@ class Gathering(Reading):
         if not self.is_complete:
             super().need(tags)
 
+    def inherit(self, stamps: Mapping[str, tuple[Any, ...] | None]) -> None:
+        """Note what the answer depends on by way of a value."""
+        if not self.is_complete:
+            super().inherit(stamps)
+
     def sees(self, tables: Tables, transaction: int | None, *, is_first: bool, has_written: bool) -> None:
         """Note a statement that is about to be sent."""
         if not self.is_complete:
@@ -46,3 +51,8 @@ class Gathering(Reading):
         """Note that what is read may be older than what has been committed."""
         if not self.is_complete:
             super().lags()
+
+    def spoil(self, reason: str) -> None:
+        """Say why the answer may not be kept, nor anything that it goes into."""
+        if not self.is_complete:
+            super().spoil(reason)

@@ -24,7 +24,7 @@ class Keeper(Protocol):
     def may_hold(self, size: int, *, is_whole: bool) -> bool:
         """Whether so many bytes of the body, all of it or not, may be held."""
 
-    def completes(self, start: Message, body: bytes) -> Iterable[Message]:
+    async def completes(self, start: Message, body: bytes) -> Iterable[Message]:
         """Take a whole answer, and return the messages to send."""
 
 
@@ -82,7 +82,7 @@ class Held:
         if is_last:
             self._start = None
             body, self._pieces = b"".join(self._pieces), []
-            for each in self._completed(start, body):
+            for each in await self._completed(start, body):
                 await self._send(each)
 
     def _begins(self, start: Message) -> bool:
@@ -95,9 +95,9 @@ class Held:
             return self._keeper.may_hold(self._size, is_whole=is_whole)
         return False
 
-    def _completed(self, start: Message, body: bytes) -> Iterable[Message]:
+    async def _completed(self, start: Message, body: bytes) -> Iterable[Message]:
         with self._faults:
-            return self._keeper.completes(start, body)
+            return await self._keeper.completes(start, body)
         return start, {"type": BODY, "body": body}
 
 

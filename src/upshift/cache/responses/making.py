@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.types import Message, Scope
 
     from upshift.cache.responses.asked import Asked, Reader
+    from upshift.cache.responses.shelf import Shelf
     from upshift.cache.responses.unstored import Unstored
 
 WRITTEN = "the request writes"
@@ -37,6 +38,12 @@ def path_tag(path: str) -> str:
     return f"path:{path}"
 
 
+def told_tags(asked: Asked) -> tuple[str, ...]:
+    """Return the tags that the answer to a request depends on, whatever the application reads for it."""
+    names = map(name_tag, asked.rule.tags_of(asked.path))
+    return (namespace_tag(asked.rule.pattern), path_tag(asked.path), *names)
+
+
 class Making:
     """Follows the application's answer to one request.
 
@@ -44,15 +51,17 @@ class Making:
         asked: the request.
         scope: its scope, as the application has it.
         reader: reads requests.
+        shelf: where the answer goes.
         unstored: remembers whether it is stored.
         route_of: tells the route of a scope.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - one call site
         self,
         asked: Asked,
         scope: Scope,
         reader: Reader,
+        shelf: Shelf,
         unstored: Unstored,
         route_of: Callable[[Scope], str | None],
     ) -> None:
@@ -61,15 +70,14 @@ class Making:
         self._scope = scope
         self._store = rule.store
         self._reader = reader
+        self._shelf = shelf
         self._unstored = unstored
         self._route_of = route_of
         self._fields: dict[bytes, bytes] = {}
         self._said: Mapping[str, str] = {}
         self._entry: Entry | None = None
         gathering = Gathering(rule.store.tokens, rule.store.now(), rule.expected, CURRENT.get())
-        self._told = (
-            namespace_tag(rule.pattern), path_tag(asked.path), *map(name_tag, rule.tags_of(asked.path))
-        )  # fmt: skip
+        self._told = told_tags(asked)
         gathering.need(self._told)
         self._gathering = gathering
         self._flight = ExitStack()
@@ -118,7 +126,7 @@ class Making:
             return True
         return False
 
-    def completes(self, start: Message, body: bytes) -> tuple[Message, Message]:
+    async def completes(self, start: Message, body: bytes) -> tuple[Message, Message]:
         """Take the whole answer, store it if it may be, and return the messages to send."""
         headers = [*start.get("headers", ())]
         headers += additions(start["status"], self._fields, body, self._asked)
@@ -130,7 +138,7 @@ class Making:
             is_public=is_public(self._said),
             route=self._route_of(self._scope),
         )
-        self._keep(stored)
+        await self._shelf.call(self._keep, stored)
         if is_current(self._asked.fields, stored):
             return stored.not_modified(), {"type": BODY, "body": b""}
         return {**start, "headers": headers}, {"type": BODY, "body": body}
@@ -150,7 +158,7 @@ class Making:
         made, size = monotonic(), stored.size + length
         entry = Entry((rule.pattern, key), stored, gathering.stamp, gathering.tags, made + seconds, size)
         entry.made = made
-        self._entry = self._load.entry = self._store.keep(entry, "", self._load)
+        self._entry = self._load.entry = self._shelf.keep(rule, entry, key, self._load)
         self._unstored.note(self._asked.key, is_stored=True)
         self._flight.close()
 

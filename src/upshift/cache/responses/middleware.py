@@ -17,7 +17,7 @@ from upshift.cache.responses.directives import ANYTHING
 from upshift.cache.responses.faults import Faults
 from upshift.cache.responses.held import BODY, START, Held, without_body
 from upshift.cache.responses.keys import key_of
-from upshift.cache.responses.making import Making, path_tag
+from upshift.cache.responses.making import Making, path_tag, told_tags
 from upshift.cache.responses.rules import NOWHERE
 from upshift.cache.responses.unstored import Unstored
 from upshift.cache.responses.validators import is_current
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from upshift.cache.memory import Entry
     from upshift.cache.responses.asked import Asked
     from upshift.cache.responses.rules import Rule
+    from upshift.cache.responses.shelf import Shelf
     from upshift.cache.responses.stored import Stored
     from upshift.record import Record
 
@@ -61,6 +62,7 @@ class AnswersFromStore:
         app: the application.
         rules: what is stored, in the order in which they are tried; looked at for each request.
         place: tells applications apart that share a cache.
+        shelf: where what is stored is.
         current: holds the record of the running request, which is told of hits.
         route_of: tells the route of a scope that the application has had.
 
@@ -68,11 +70,12 @@ class AnswersFromStore:
         faults: counts the times when what is stored could not be looked at, or an answer not be stored.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - one call site
         self,
         app: ASGIApp,
         rules: Sequence[Rule],
         place: int,
+        shelf: Shelf,
         current: ContextVar[Record | None] | None = None,
         route_of: Callable[[Scope], str | None] = lambda _: None,
     ) -> None:
@@ -80,6 +83,7 @@ class AnswersFromStore:
         self._app = app
         self._rules = rules
         self._place = place
+        self._shelf = shelf
         self._reader = Reader(place)
         self._unstored = Unstored()
         self._current = current
@@ -142,8 +146,8 @@ class AnswersFromStore:
         entry = store.memory.entries.get((rule.pattern, key_of(self._place, scope, None, values)))
         if (
             entry is None
-            or not store.tokens.holds(entry.stamp)
             or entry.expires <= monotonic()
+            or not (entry.leased > monotonic() if self._shelf.is_remote else store.tokens.holds(entry.stamp))
             or CURRENT.get() is not None
             or WRITING.get()
         ):
@@ -160,11 +164,13 @@ class AnswersFromStore:
         if asked is None:
             rule.store.statistics.bypassed += 1
             return None, None
-        entry = self._find(asked) or await self._joined(asked, scope)
+        entry = await self._shelf.call(self._find, asked) or await self._joined(asked, scope)
         if entry is None:
             if asked.wish.only_stored:
                 return _ONLY_STORED, None
-            return None, Making(asked, scope, self._reader, self._unstored, self._route_of)
+            return None, await self._shelf.call(
+                Making, asked, scope, self._reader, self._shelf, self._unstored, self._route_of
+            )
         if not _CONDITIONS.isdisjoint(asked.fields) and is_current(asked.fields, entry.value):
             return (self._answer(entry, scope, entry.value.not_modified()), None)
         return self._answer(entry, scope), None
@@ -173,38 +179,32 @@ class AnswersFromStore:
         """Return what answers a request; None where nothing does."""
         rule = asked.rule
         entry = rule.store.memory.entries.get((rule.pattern, asked.key))
-        if entry is None or not self._serves(entry, asked):
+        was_here = entry is not None
+        if entry is None and self._shelf.is_remote:
+            entry = self._shelf.fetch(rule, asked.key, told_tags(asked))
+        # What was fetched held then; what is read within another reading is looked at after that knows of it.
+        if entry is None or ((was_here or CURRENT.get() is not None) and not self._holds(entry, asked)):
+            return None
+        if not _suits(entry, asked):
             return None
         rule.store.statistics.hits += 1
         return entry
 
-    def _serves(self, entry: Entry, asked: Asked) -> bool:
-        store = asked.rule.store
-        memory, statistics = store.memory, store.statistics
+    def _holds(self, entry: Entry, asked: Asked) -> bool:
+        """Whether an answer may be given to anybody."""
+        memory, statistics = asked.rule.store.memory, asked.rule.store.statistics
         outer = CURRENT.get()
         if outer is not None:
             outer.need(entry.tags)  # first: what is written after this is not in the answer
-        if not store.tokens.holds(entry.stamp):
-            statistics.stale_prevented += 1
-            memory.remove(entry)
-            return False
-        seconds_left = entry.expires - monotonic()
-        if seconds_left <= 0:
+        if entry.expires <= monotonic():
             statistics.expired += 1
             memory.remove(entry)
             return False
-        if WRITING.get() and not written_here().isdisjoint(entry.tags):
-            statistics.bypassed += 1
-            return False
-        if asked.named_by and not entry.value.is_public:
-            return False
-        wish = asked.wish
-        if wish is not ANYTHING and not (
-            wish.may_reuse and _age(entry.value) <= wish.max_age and seconds_left >= wish.min_fresh
-        ):
-            return False
-        entry.reads += 1
-        return True
+        is_held = self._shelf.holds(asked.rule, entry)
+        if is_held is False:
+            statistics.stale_prevented += 1
+            memory.remove(entry)
+        return bool(is_held)
 
     async def _joined(self, asked: Asked, scope: Scope) -> Entry | None:
         """Wait for another's answer to the same; None where the request has to have its own."""
@@ -214,11 +214,18 @@ class AnswersFromStore:
         while (other := flights.in_loop((asked.rule.pattern, asked.key), loop)) is not None:
             await other.done.wait()
             if other.is_cancelled:
-                if (entry := self._find(asked)) is not None:  # of one who waited as well
+                if (
+                    entry := await self._shelf.call(self._find, asked)
+                ) is not None:  # of one who waited as well
                     return entry
                 continue
             entry, key = other.entry, self._reader.key_now(asked, scope)
-            if entry is None or entry.key[1] != key or not self._serves(entry, asked):
+            if (
+                entry is None
+                or entry.key[1] != key
+                or not await self._shelf.call(self._holds, entry, asked)
+                or not _suits(entry, asked)
+            ):
                 return None
             asked.rule.store.statistics.joined += 1
             return entry
@@ -261,10 +268,26 @@ class AnswersFromStore:
         async def forgetting_send(message: Message) -> None:
             if message["type"] == START and message["status"] < _FAILED:
                 with self.faults:
-                    rule.store.renew([path_tag(path)])
+                    await self._shelf.call(rule.store.renew, [path_tag(path)])
             await send(message)
 
         return forgetting_send
+
+
+def _suits(entry: Entry, asked: Asked) -> bool:
+    """Whether an answer that holds may be given to a request, and is what it wants; it is read then."""
+    if WRITING.get() and not written_here().isdisjoint(entry.tags):
+        asked.rule.store.statistics.bypassed += 1
+        return False
+    wish, stored = asked.wish, entry.value
+    if asked.named_by and not stored.is_public:
+        return False
+    if wish is not ANYTHING and not (
+        wish.may_reuse and _age(stored) <= wish.max_age and entry.expires - monotonic() >= wish.min_fresh
+    ):
+        return False
+    entry.reads += 1
+    return True
 
 
 def _age(stored: Stored) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from upshift.cache.durations import seconds_of
 from upshift.cache.responses.middleware import AnswersFromStore
 from upshift.cache.responses.rules import Rule
+from upshift.cache.responses.shelf import Shelf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from upshift.cache.durations import Duration
     from upshift.cache.functions import Store
+    from upshift.cache.redis.shared import Shared
     from upshift.record import Record
 
 MAX_BYTES = 1 << 20
@@ -29,10 +31,12 @@ class Responses:
 
     Args:
         store_of: what is stored in, with the statistics of a namespace.
+        shared: what the cache shares with other processes; None where that is nothing.
     """
 
-    def __init__(self, store_of: Callable[[str], Store]) -> None:
+    def __init__(self, store_of: Callable[[str], Store], shared: Shared | None = None) -> None:
         self._store_of = store_of
+        self._shelf = Shelf(shared)
         self._rules: list[Rule] = []
         self._places = count()
         self._middlewares: list[AnswersFromStore] = []
@@ -113,6 +117,6 @@ class Responses:
             current: holds the record of the running request, which is told of hits.
             route_of: tells the route of a scope that the application has had.
         """
-        middleware = AnswersFromStore(app, self._rules, next(self._places), current, route_of)
+        middleware = AnswersFromStore(app, self._rules, next(self._places), self._shelf, current, route_of)
         self._middlewares.append(middleware)
         return middleware

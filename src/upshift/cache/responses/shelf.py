@@ -1,0 +1,116 @@
+"""Where stored answers are: in memory, and in Redis as well where the cache has one.
+
+What asks Redis is written as plain functions, like the carriers of tokens. `Shelf.call` calls them so that
+other tasks go on while they wait; without a Redis it only calls them.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from sqlalchemy.util import greenlet_spawn
+
+from upshift.cache.memory import Entry
+from upshift.cache.responses.keys import length_of
+from upshift.cache.responses.stored import Stored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from upshift.cache.functions.flights import Load
+    from upshift.cache.memory import Key as MemoryKey
+    from upshift.cache.redis.shared import Shared
+    from upshift.cache.responses.keys import Key
+    from upshift.cache.responses.rules import Rule
+
+_Result = TypeVar("_Result")
+
+MAX_LIKELY = 16
+"""Tags whose tokens are asked for with an answer."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Stored).decode
+
+
+class Shelf:
+    """Finds and keeps stored answers.
+
+    Args:
+        shared: what the cache shares with other processes; None where that is nothing.
+
+    Attributes:
+        is_remote: whether tokens are on another machine.
+    """
+
+    def __init__(self, shared: Shared | None) -> None:
+        self.is_remote = shared is not None
+        self._shared = shared
+
+    async def call(self, function: Callable[..., _Result], *arguments: Any) -> _Result:  # noqa: ANN401 - its own
+        """Call a function that may ask Redis, from a coroutine."""
+        if self._shared is None:
+            return function(*arguments)
+        return await greenlet_spawn(function, *arguments)
+
+    def holds(self, rule: Rule, entry: Entry) -> bool | None:
+        """Whether what an answer depends on is unchanged; None where nobody can tell."""
+        if self._shared is None:
+            return rule.store.tokens.holds(entry.stamp)
+        return self._shared.remote.finish(self._shared.renew_steps(entry))
+
+    def fetch(self, rule: Rule, key: Key, told: tuple[str, ...]) -> Entry | None:
+        """Return an answer that another process has stored, which holds; None where there is none.
+
+        Args:
+            rule: what was told for its path.
+            key: what stands for the request.
+            told: tags that it surely depends on.
+        """
+        shared = self._shared
+        if shared is None:
+            return None
+        likely = (*told, *sorted(rule.expected.difference(told)))[:MAX_LIKELY]
+        found = shared.remote.finish(shared.tier.find_steps(_shared_key(rule, key), likely))
+        if found is None:
+            return None
+        left = found.header.seconds_left(time())
+        try:
+            stored = _decode(found.payload)
+        except (msgspec.DecodeError, ValueError):
+            shared.tier.malformed += 1
+            return None
+        if left is not None and left <= 0:
+            return None
+        tags = frozenset(found.header.tags)
+        expires = inf if left is None else monotonic() + left
+        size = stored.size + length_of(key)
+        entry = Entry((rule.pattern, key), stored, found.header.stamp(), tags, expires, size)
+        entry.leased = found.asked + shared.lease
+        rule.store.memory.put(entry)
+        return entry
+
+    def keep(self, rule: Rule, entry: Entry, key: Key, load: Load[Any]) -> Entry | None:
+        """Keep an answer, if what it depends on is unchanged; return it, or None."""
+        shared, store = self._shared, rule.store
+        if shared is None:
+            return store.keep(entry, "", load)
+        from upshift.cache.redis.shared import NOT_HELD
+
+        seconds = None if entry.expires == inf else entry.expires - entry.made
+        asked = monotonic()
+        filling = shared.tier.fill_steps(
+            _shared_key(rule, key), entry.stamp, _encode(entry.value), seconds, owner=""
+        )
+        if not shared.remote.finish(filling):
+            store.statistics.refuse(NOT_HELD)
+            return None
+        entry.leased = asked + shared.lease
+        return store.put(entry, load)
+
+
+def _shared_key(rule: Rule, key: Key) -> MemoryKey:
+    """Return a key that means the same to a process that knows of other fields that answers vary by."""
+    return rule.pattern, (rule.names, key)
