@@ -12,7 +12,9 @@ import asyncio
 import datetime as dt
 import json
 import logging
+import os
 import random
+import socket
 import threading
 from contextlib import suppress
 from time import monotonic
@@ -28,7 +30,7 @@ from upshift.record.fork import after_fork
 from upshift.sql.engines import engine_for
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
     import psycopg
     from sqlalchemy import URL
@@ -46,6 +48,9 @@ ANSWER_SECONDS = 2.0
 
 CONNECT_SECONDS = 5.0
 """How long connecting may take."""
+
+NAME = "upshift cache"
+"""What the connection is called in `pg_stat_activity`."""
 
 MAX_PAUSE = 5.0
 """The longest pause between two attempts to connect, in seconds. Intents last longer."""
@@ -138,11 +143,12 @@ class Listener:
 
         positional, named = self._arguments
         async with asyncio.timeout(CONNECT_SECONDS):
-            connection = await psycopg.AsyncConnection.connect(*positional, **named, autocommit=True)
+            connection = await psycopg.AsyncConnection.connect(
+                *positional, **{**named, "application_name": NAME, "autocommit": True}
+            )
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                await connection.execute(f"LISTEN {CHANNEL}")
-                await self._check_triggers(connection)
+            await _answered(connection, connection.execute(f"LISTEN {CHANNEL}"))
+            await _answered(connection, self._check_triggers(connection))
             await asyncio.to_thread(self._regain)
             while True:
                 heard = [
@@ -151,10 +157,8 @@ class Listener:
                 if heard:
                     await asyncio.to_thread(self._hear, heard)
                     continue
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    await connection.execute("SELECT 1")
+                await _answered(connection, connection.execute("SELECT 1"))
         finally:
-            # Before it is closed, which takes time where the network is gone.
             await asyncio.shield(asyncio.to_thread(self._lose))
             connection.pgconn.finish()
 
@@ -198,6 +202,25 @@ class Listener:
                 self._place,
                 str(error).strip() or type(error).__name__,
             )
+
+
+async def _answered(connection: psycopg.AsyncConnection[Any], question: Coroutine[Any, Any, Any]) -> None:
+    """Wait for an answer, for so long.
+
+    Raises:
+        TimeoutError: none came. The connection is cut: psycopg, when it is cancelled, asks the server to
+            cancel the query and waits for that, and a server that was stopped never answers.
+    """
+    task = asyncio.ensure_future(question)
+    try:
+        await asyncio.wait({task}, timeout=ANSWER_SECONDS)
+    finally:
+        if not task.done():
+            with socket.socket(fileno=os.dup(connection.fileno())) as line:
+                line.shutdown(socket.SHUT_RDWR)
+            await asyncio.wait({task}, timeout=ANSWER_SECONDS)
+            raise TimeoutError("the server is silent")
+    task.result()
 
 
 def tags_of(payload: str, schema: Schema) -> set[str]:
