@@ -151,7 +151,9 @@ class Cache:
         self._owners: dict[str, str] = {}
         self._values = Values(self._store) if self._shared is None else self._shared.values(self._store)
         self.aio = AsyncCache(self)
-        self.responses = Responses(self._store, self._shared)
+        self.responses = (
+            Responses(self._store) if self._shared is None else self._shared.responses(self._store)
+        )
 
     def watch(self, engines: Iterable[Engine | AsyncEngine], *, may_lag: bool = False) -> None:
         """Take what is read and written from the statements of engines, from now on.

@@ -11,6 +11,7 @@ from upshift.cache.redis.shared import Shared
 from upshift.cache.redis.tier import Tier
 from upshift.cache.redis.tokens import RedisTokens
 from upshift.cache.redis.values import SharedValues
+from upshift.cache.responses import Responses
 from upshift.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -71,6 +72,10 @@ class InRedis:
     def values(self, store_of: Callable[[str], Store]) -> SharedValues:
         """Return what works with values by name."""
         return SharedValues(store_of, self._shared)
+
+    def responses(self, store_of: Callable[[str], Store]) -> Responses:
+        """Return what keeps HTTP responses."""
+        return Responses(store_of, self._shared)
 
     def clear(self) -> None:
         """Delete every entry in Redis."""
