@@ -18,6 +18,7 @@ _COMMANDS = (
     "index",
     "fetch-plans",
     "db",
+    "cache",
     "queries",
     "replay",
     "serve",
