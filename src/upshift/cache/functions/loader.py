@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import threading
 from contextlib import contextmanager
+from string import Formatter
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,10 @@ from upshift.cache.functions.entries import entry_of
 from upshift.cache.functions.flights import Load
 from upshift.cache.functions.kept_errors import KeptError
 from upshift.cache.functions.store import Dependence, name_tag, namespace_tag
+from upshift.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from upshift.cache.functions.calls import Call
     from upshift.cache.functions.options import Options
@@ -36,6 +38,9 @@ class Loader:
         options: how its values are kept.
         namespace: the first part of its keys.
 
+    Raises:
+        SettingsError: a tag names a parameter that the function does not have.
+
     Attributes:
         expected: tags that its values have depended on, but for those of rows and those that a call tells.
         tag: the one that all of them depend on.
@@ -50,6 +55,7 @@ class Loader:
         self._store = store
         self._options = options
         self._signature = inspect.signature(function)
+        self._has_fields = _check_fields(options.tags, self._signature, namespace)
 
     async def run_async(self, call: Call) -> Any:
         """Load a value, whatever is kept, and keep it if it may be."""
@@ -89,11 +95,11 @@ class Loader:
 
     def _told(self, call: Call) -> tuple[str, ...]:
         """Return the tags that are known of a call before anything is read."""
-        if not self._options.tags:
-            return (self.tag,)
-        bound = self._signature.bind(*call.arguments, **call.named)
-        bound.apply_defaults()
-        names = (tag.format_map(bound.arguments) if "{" in tag else tag for tag in self._options.tags)
+        names = self._options.tags
+        if self._has_fields:
+            bound = self._signature.bind(*call.arguments, **call.named)
+            bound.apply_defaults()
+            names = tuple(name.format_map(bound.arguments) for name in names)
         return (self.tag, *map(name_tag, names))
 
     @contextmanager
@@ -126,3 +132,19 @@ class Loader:
         if type(value) is KeptError or (value is None and options.negative_seconds is not None):
             return entry_of(call.key, value, depends, options.negative_seconds)
         return entry_of(call.key, value, depends, options.seconds, options.refresh_share)
+
+
+def _check_fields(tags: Iterable[str], signature: inspect.Signature, namespace: str) -> bool:
+    """Whether tags have braces, in which they name arguments; these have to be the function's."""
+    for tag in tags:
+        try:
+            fields = [field for _, field, _, _ in Formatter().parse(tag) if field is not None]
+        except ValueError as error:
+            raise SettingsError(
+                f"the tag {tag!r} of {namespace} has braces without a name: {error}"
+            ) from None
+        for field in fields:
+            name = field.partition(".")[0].partition("[")[0]
+            if name not in signature.parameters:
+                raise SettingsError(f"the tag {tag!r} of {namespace}: it has no parameter {name!r}")
+    return any("{" in tag or "}" in tag for tag in tags)

@@ -321,6 +321,29 @@ def test_what_cannot_be_cached_is_said_where_it_is_written(cache):
         cache.cached(ttl="soon")
 
 
+@pytest.mark.parametrize("tag", ["menu:{nummer}", "menu:{}", "menu:{0}", "{nummer.id}", "menu:{", "menu:}"])
+def test_a_tag_that_names_no_parameter_is_told_where_it_is_written(cache, tag):
+    with pytest.raises(SettingsError, match=r"it has no parameter|braces without a name"):
+
+        @cache.cached(tags=["menus", tag])
+        def function(number): ...
+
+
+def test_tags_name_parts_of_arguments_and_arguments_that_were_left_out(cache):
+    @cache.cached(tags=["{number.real}:{language}", "{{it}}"])
+    def function(number, language="en"):
+        return object()
+
+    first = function(7)
+    cache.invalidate("7:zh")
+    assert function(7) is first
+    cache.invalidate("7:en")
+    second = function(7)
+    assert second is not first
+    cache.invalidate("{it}")
+    assert function(7) is not second
+
+
 def test_a_generator_cannot_be_cached(cache):
     with pytest.raises(SettingsError, match="can be read once: return a list"):
 
