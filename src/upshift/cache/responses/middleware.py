@@ -179,13 +179,14 @@ class AnswersFromStore:
         """Return what answers a request; None where nothing does."""
         rule = asked.rule
         entry = rule.store.memory.entries.get((rule.pattern, asked.key))
-        was_here = entry is not None
+        if entry is not None and not self._holds(entry, asked):
+            entry = None
         if entry is None and self._shelf.is_remote:
             entry = self._shelf.fetch(rule, asked.key, told_tags(asked))
-        # What was fetched held then; what is read within another reading is looked at after that knows of it.
-        if entry is None or ((was_here or CURRENT.get() is not None) and not self._holds(entry, asked)):
-            return None
-        if not _suits(entry, asked):
+            # It held when it was fetched; within another reading it has to after that knows of it.
+            if entry is not None and CURRENT.get() is not None and not self._holds(entry, asked):
+                entry = None
+        if entry is None or not _suits(entry, asked):
             return None
         rule.store.statistics.hits += 1
         return entry
