@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm.interfaces import ORMOption
 
     from upshift.cache.durations import Duration
-    from upshift.cache.memory import Entry
+    from upshift.cache.memory import Entry, Key
     from upshift.cache.redis import InRedis
     from upshift.cache.warming import Calls, Progress
 
@@ -450,7 +450,7 @@ class Cache:
                 refused=dict(counted.refused),
                 entries=usage.entries if (usage := self._memory.usage.get(namespace)) else 0,
                 bytes=usage.bytes if usage else 0,
-                hit_seconds=time_of_hit(self._memory, self._tokens, usage.latest if usage else None),
+                hit_seconds=self._time_of_hit(usage.latest if usage else None),
             )
             for namespace, counted in tuple(self._statistics.items())
         }
@@ -479,6 +479,10 @@ class Cache:
     def _store(self, namespace: str) -> Store:
         statistics = self._statistics_of(namespace)
         return Store(self._tokens, self._memory, self._now, self._flights, self._background, statistics)
+
+    def _time_of_hit(self, key: Key | None) -> float:
+        # Not in Redis: whoever asks for statistics must not wait for it.
+        return nan if self._shared is not None else time_of_hit(self._memory, self._tokens, key)
 
     def _statistics_of(self, namespace: str) -> Statistics:
         counted = self._statistics.get(namespace)

@@ -33,7 +33,8 @@ class Statistics:
         stale_served_on_error: calls whose load failed, and which got the last value, as they had asked.
         entries: values that are kept now.
         bytes: what they take, about.
-        hit_seconds: what finding one of them takes, measured when asked; NaN where there is none.
+        hit_seconds: what finding one of them takes, measured when asked; NaN where there is none, and where
+            values are in Redis.
         loads: the durations of loads; it goes on counting.
     """
 
