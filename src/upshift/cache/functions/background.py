@@ -39,6 +39,8 @@ class Background:
 
     def run_async(self, work: Callable[[], Coroutine[Any, Any, None]], context: Context) -> bool:
         """Begin something in the running event loop; return whether it has begun."""
+        if len(self._tasks) >= MAX_TASKS:  # a loop that was closed has left its own undone
+            self._tasks -= {task for task in tuple(self._tasks) if task.get_loop().is_closed()}
         if self.is_closed or len(self._tasks) >= MAX_TASKS:
             return False
         task = asyncio.get_running_loop().create_task(work(), context=context)

@@ -304,6 +304,33 @@ async def test_no_more_than_so_many_run_at_once():
     await asyncio.sleep(0)
 
 
+async def test_loops_that_were_closed_in_the_midst_of_it_take_no_room():
+    background = Background()
+    left = []
+
+    def begin_and_leave():
+        loop = asyncio.new_event_loop()
+
+        async def begin():
+            for _ in range(MAX_TASKS):
+                assert background.run_async(asyncio.Event().wait, own_context())
+
+        loop.run_until_complete(begin())
+        left.extend((loop, task) for task in background._tasks)
+        loop.close()
+
+    await asyncio.to_thread(begin_and_leave)
+    assert len(background._tasks) == MAX_TASKS
+    ended = asyncio.Event()
+    ended.set()
+
+    assert background.run_async(ended.wait, own_context())
+    assert len(background._tasks) == 1
+    for _, task in left:
+        task._log_destroy_pending = False  # asyncio tells of them, rightly
+        task.get_coro().close()
+
+
 def test_nor_in_threads():
     background, may_end = Background(), threading.Event()
 

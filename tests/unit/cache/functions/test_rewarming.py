@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -249,6 +250,30 @@ def test_many_threads_that_read_and_write_leave_nothing_behind(cache):
     (listener,) = cache._tokens.listeners
     assert listener.__self__._waiting == {}
     assert cache.statistics()["f"].refreshed > 0
+
+
+async def test_what_is_remembered_is_bounded_whatever_is_called():
+    cache = Cache(max_entries=50)
+
+    @cache.cached(tags=["t:{number}"], warm_after_invalidation=2, refresh_ahead=0.5, ttl="1h", namespace="f")
+    async def function(number):
+        return number
+
+    for number in range(2_000):
+        await function(number)
+        await function.get(number)
+        if number % 10 == 0:
+            cache.invalidate(f"t:{number}")
+    await until(lambda: not cache._background._tasks)
+    (listener,) = cache._tokens.listeners
+
+    assert len(listener.__self__._known) <= 20
+    assert listener.__self__._waiting == {}
+    assert cache._flights._loads == {}
+    assert len(cache._memory.entries) <= 50
+    gc.collect()
+    assert len(listener.__self__._store.tokens.stamp.__self__._tags) <= 52
+    cache.close()
 
 
 def test_how_many_is_a_number_of_values(cache):
