@@ -119,7 +119,9 @@ class Reading:
         if not is_row(tag):
             self.expected.add(tag)
         if tag not in self._stamps:
-            stamp = self._early.get(tag) or self._carrier.stamp((tag,))
+            stamp = self._early.get(tag)
+            if stamp is None and not self.refusal:  # a value that is not kept anyway needs no more of them
+                stamp = self._carrier.stamp((tag,))
             if stamp is None:
                 self.refuse("what it depends on is being written")
             else:

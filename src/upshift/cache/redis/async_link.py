@@ -1,8 +1,11 @@
 """Connections for event loops: one for each, on which all of its tasks ask at once.
 
 What is asked in one turn of the loop is sent in one piece, and answers come in the order of the questions.
-So many tasks that look something up take one system call to ask, not one each. No question has a timer of
-its own: one for the connection looks at the oldest.
+So many tasks that look something up take one system call to ask, not one each.
+
+No question has a timer of its own. One for the connection ticks while something is waited for; some ticks
+without an answer, and the server is taken to hang. Ticks are counted, and not seconds, since a loop that is
+busy with other things is late for its own timers too: between two of them it has looked for answers.
 """
 
 from __future__ import annotations
@@ -28,12 +31,19 @@ if TYPE_CHECKING:
     from upshift.cache.redis.wire import Command
 
 
+TICKS = 4
+"""Ticks of the timer without an answer, after which there is none."""
+
+_MUCH = 4_096
+"""Bytes at once that are progress, though they complete no answer."""
+
+
 class AsyncLink(asyncio.Protocol):
     """One connection of one event loop.
 
     Args:
         loop: the loop.
-        seconds: how long an answer may take.
+        seconds: how long nothing may be answered.
 
     Attributes:
         is_closed: whether it cannot be used any more.
@@ -42,11 +52,12 @@ class AsyncLink(asyncio.Protocol):
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         self.is_closed = False
         self._loop = loop
-        self._seconds = seconds
+        self._tick_seconds = seconds / TICKS
         self._reader = Reader(notEnoughData=PENDING)
         self._transport: asyncio.Transport | None = None
-        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._waiting: deque[asyncio.Future[Any]] = deque()
         self._unsent: list[bytes] = []
+        self._ticks = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def ask(self, packed: bytes) -> asyncio.Future[Any]:
@@ -58,10 +69,11 @@ class AsyncLink(asyncio.Protocol):
         if not self._unsent:
             self._loop.call_soon(self._send)
         self._unsent.append(packed)
-        now = self._loop.time()
-        self._waiting.append((future, now))
-        if self._timer is None:
-            self._timer = self._loop.call_at(now + self._seconds, self._look)
+        if not self._waiting:
+            self._ticks = 0
+            if self._timer is None:
+                self._timer = self._loop.call_later(self._tick_seconds, self._tick)
+        self._waiting.append(future)
         return future
 
     def close(self, reason: str = "the connection was closed") -> None:
@@ -72,7 +84,7 @@ class AsyncLink(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         while self._waiting:
-            future, _ = self._waiting.popleft()
+            future = self._waiting.popleft()
             if not future.done():
                 future.set_exception(Unreachable(reason))
 
@@ -82,10 +94,13 @@ class AsyncLink(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Hand out the answers that are complete."""
+        if len(data) >= _MUCH:
+            self._ticks = 0
         try:
             self._reader.feed(data)
             while self._waiting and (reply := self._reader.gets()) is not PENDING:
-                future, _ = self._waiting.popleft()
+                self._ticks = 0
+                future = self._waiting.popleft()
                 if not future.done():  # else its task was cancelled
                     future.set_result(reply)
         except ProtocolError as error:
@@ -97,19 +112,19 @@ class AsyncLink(asyncio.Protocol):
 
     def _send(self) -> None:
         data, self._unsent = self._unsent, []
+        self._ticks = 0
         if self._transport is not None and not self.is_closed:
             self._transport.write(data[0] if len(data) == 1 else b"".join(data))
 
-    def _look(self) -> None:
-        """Close the connection if its oldest question has no answer in time."""
+    def _tick(self) -> None:
         self._timer = None
         if not self._waiting:
             return
-        _, asked = self._waiting[0]
-        if self._loop.time() - asked >= self._seconds:
+        self._ticks += 1
+        if self._ticks >= TICKS:
             self.close("timed out")
         else:
-            self._timer = self._loop.call_at(asked + self._seconds, self._look)
+            self._timer = self._loop.call_later(self._tick_seconds, self._tick)
 
 
 class AsyncLinks:
@@ -171,22 +186,23 @@ class AsyncLinks:
         return await asyncio.shield(task)  # one who is cancelled does not cancel it for the others
 
     async def _connect(self, loop: asyncio.AbstractEventLoop) -> AsyncLink:
+        server = self._finder.found
+        if server is None:  # the heartbeat asks, in a thread of its own
+            raise Unreachable("it is not known which server to ask")
         link = AsyncLink(loop, self._seconds)
+        opening = loop.create_task(_open(loop, link, server))
         try:
-            async with asyncio.timeout(self._seconds):
-                server = self._finder.found
-                if server is None:
-                    server = await loop.run_in_executor(None, self._finder.find, self._seconds)
-                await _open(loop, link, server)
-                run = run_of(await asyncio.gather(*[link.ask(each.packed()) for each in greeting(server)]))
-                join = self._join(run)
-                reply = await link.ask(join.packed())
-                checked(await link.ask(join.packed_whole()) if is_unknown_script(reply) else reply)
+            await _done(opening, self._seconds)
+            run = run_of(await asyncio.gather(*[link.ask(each.packed()) for each in greeting(server)]))
+            join = self._join(run)
+            reply = await link.ask(join.packed())
+            checked(await link.ask(join.packed_whole()) if is_unknown_script(reply) else reply)
         except BaseException as error:
+            opening.cancel()
             link.close()
-            if isinstance(error, (OSError, TimeoutError)):
+            if isinstance(error, OSError):
                 self._finder.lose()
-                raise Unreachable(str(error) or "timed out") from error
+                raise Unreachable(str(error)) from error
             raise
         self._links[loop] = link
         return link
@@ -203,6 +219,15 @@ async def _open(loop: asyncio.AbstractEventLoop, link: AsyncLink, server: Server
         ssl=server.tls,
         server_hostname=server.host if server.tls is not None else None,
     )
+
+
+async def _done(task: asyncio.Task[None], seconds: float) -> None:
+    """Wait for a task, as long as nothing may be answered."""
+    for _ in range(TICKS):
+        await asyncio.wait({task}, timeout=seconds / TICKS)
+        if task.done():
+            return task.result()
+    raise Unreachable("timed out")
 
 
 def _retrieve(task: asyncio.Task[AsyncLink]) -> None:

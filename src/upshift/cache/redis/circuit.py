@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_FAILURES = 3
-"""Failures in a row that open the circuit."""
+"""Failures that open the circuit, each of which began after the one before."""
 
 MARGIN_SECONDS = 0.1
 """What clocks of two machines, and the moments around a measurement, may differ by in a second or two."""
@@ -55,6 +55,7 @@ class Circuit:
         self._good_until = 0.0
         self._away_since: float | None = None
         self._last_try = 0.0
+        self._last_failure = 0.0
         self._lock = Lock()
 
     def is_usable(self) -> bool:
@@ -80,7 +81,9 @@ class Circuit:
         """Note that what was asked then has failed."""
         with self._lock:
             now = self._clock()
-            self.failures += 1
+            # What was under way together has failed once.
+            self.failures += began >= self._last_failure
+            self._last_failure = now
             self.reason = reason
             self._last_try = max(self._last_try, began)
             if self._away_since is None:

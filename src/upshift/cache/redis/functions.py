@@ -27,6 +27,7 @@ from upshift.cache.functions.refreshing import Refresher
 from upshift.cache.keys import CallKeys
 from upshift.cache.redis.loader import SharedLoad, SharedLoader
 from upshift.cache.redis.shared import inherit
+from upshift.cache.redis.wire import Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -118,7 +119,7 @@ class SharedCached(Cached):
     async def _answer_async(self, call: Call) -> Any:
         finish, store = self._shared.remote.finish_async, self._store
         arrived = monotonic()
-        entry = await finish(self._find_steps(call))
+        entry, is_away = await finish(self._look_steps(call))
         if entry is not None:
             return value_of(entry)
         try:
@@ -127,7 +128,7 @@ class SharedCached(Cached):
                 await other.done.wait()
                 if (entry := await finish(self._judge_steps(other, arrived))) is not None:
                     return value_of(entry)
-            return await self.loader.load_async(call)
+            return await self.loader.load_async(call, is_away=is_away)
         except Exception as error:
             if (entry := self._last(call.key, error)) is None:
                 raise
@@ -136,7 +137,7 @@ class SharedCached(Cached):
     def _answer_sync(self, call: Call) -> Any:
         finish, store = self._shared.remote.finish, self._store
         arrived = monotonic()
-        entry = finish(self._find_steps(call))
+        entry, is_away = finish(self._look_steps(call))
         if entry is not None:
             return value_of(entry)
         try:
@@ -144,7 +145,7 @@ class SharedCached(Cached):
                 other.done.wait()
                 if (entry := finish(self._judge_steps(other, arrived))) is not None:
                     return value_of(entry)
-            return self.loader.load_sync(call)
+            return self.loader.load_sync(call, is_away=is_away)
         except Exception as error:
             if (entry := self._last(call.key, error)) is None:
                 raise
@@ -156,10 +157,21 @@ class SharedCached(Cached):
         return self._shared.remote.finish(self._shared.tier.delete_steps(call.key)) or was_here
 
     def _find(self, call: Call) -> Entry | None:
-        return self._shared.remote.finish(self._find_steps(call))
+        return self._shared.remote.finish(self._look_steps(call))[0]
+
+    def _look_steps(self, call: Call) -> Steps[tuple[Entry | None, bool]]:
+        """Look for an entry that answers a call, and tell whether Redis is away."""
+        try:
+            return (yield from self._find_steps(call)), False
+        except Unreachable:
+            return None, True
 
     def _find_steps(self, call: Call) -> Steps[Entry | None]:
-        """Look for an entry that answers a call, in memory and then in Redis."""
+        """Look for an entry that answers a call, in memory and then in Redis.
+
+        Raises:
+            Unreachable: Redis is away.
+        """
         store, entry = self._store, self._store.memory.entries.get(call.key)
         if entry is not None:
             if not written_here().isdisjoint(entry.tags):
@@ -168,10 +180,7 @@ class SharedCached(Cached):
             if entry.expires <= monotonic():
                 store.statistics.expired += 1
             else:
-                is_held = yield from self._shared.renew_steps(entry)
-                if is_held is None:
-                    return None
-                if is_held:
+                if (yield from self._shared.renew_steps(entry)):
                     return self._hit(entry, call)
                 store.statistics.stale_prevented += 1
             if not self._options.stale_seconds:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from upshift.cache.redis.remote import Steps
     from upshift.cache.redis.shared import Shared
     from upshift.cache.redis.tier import Found
+    from upshift.cache.redis.tokens import Item
 
 logger = logging.getLogger("upshift.cache")
 
@@ -83,17 +84,18 @@ class SharedLoader(Loader):
         """Load a value, whatever is kept, and keep it if it may be."""
         return self.load_sync(call, may_be_found=False)
 
-    async def load_async(self, call: Call, *, may_be_found: bool = True) -> Any:
+    async def load_async(self, call: Call, *, may_be_found: bool = True, is_away: bool = False) -> Any:
         """Load a value, or take what another process loads.
 
         Args:
             call: the call.
             may_be_found: whether what others load will do.
+            is_away: whether Redis has just failed, so that it is left alone.
         """
         finish = self._shared.remote.finish_async
         load = self._shared_load(call, asyncio.Event(), asyncio.get_running_loop())
         with self._store.flights.under_way(call.key, load):
-            entry = await finish(self._begin_steps(call, load, may_be_found=may_be_found))
+            entry = await finish(self._begin_steps(call, load, may_be_found=may_be_found, is_away=is_away))
             if entry is not None:
                 return entry.value
             try:
@@ -108,12 +110,12 @@ class SharedLoader(Loader):
             await finish(self._keep_steps(call, value, load))
             return value
 
-    def load_sync(self, call: Call, *, may_be_found: bool = True) -> Any:
+    def load_sync(self, call: Call, *, may_be_found: bool = True, is_away: bool = False) -> Any:
         """Load a value, or take what another process loads; see `load_async`."""
         finish = self._shared.remote.finish
         load = self._shared_load(call, threading.Event(), threading.get_ident())
         with self._store.flights.under_way(call.key, load):
-            entry = finish(self._begin_steps(call, load, may_be_found=may_be_found))
+            entry = finish(self._begin_steps(call, load, may_be_found=may_be_found, is_away=is_away))
             if entry is not None:
                 return entry.value
             try:
@@ -137,7 +139,11 @@ class SharedLoader(Loader):
         return load.entry is not None
 
     def fetch_steps(self, call: Call) -> Steps[Entry | None]:
-        """Look for the entry of a call in Redis, and have it in memory."""
+        """Look for the entry of a call in Redis, and have it in memory.
+
+        Raises:
+            Unreachable: Redis is away.
+        """
         found = yield from self._shared.tier.find_steps(call.key, self._likely(self._told(call)))
         return None if found is None else self._entry_found(call, found)
 
@@ -146,11 +152,16 @@ class SharedLoader(Loader):
         mine = Reading(store.tokens, store.now(), (), CURRENT.get())
         return SharedLoad(done, owner, mine, self._told(call))
 
-    def _begin_steps(self, call: Call, load: SharedLoad, *, may_be_found: bool) -> Steps[Entry | None]:
+    def _begin_steps(
+        self, call: Call, load: SharedLoad, *, may_be_found: bool, is_away: bool
+    ) -> Steps[Entry | None]:
         """Claim a load, and take the stamps of what it is likely to read; or return another's entry."""
         tags = tuple({*load.told, *self.expected})
         # Who has written holds locks, and so must not wait for another's load.
-        if may_be_found and not written_here():
+        if is_away:
+            stamps: dict[str, Item | None] = {}
+            self._store.statistics.misses += 1
+        elif may_be_found and not written_here():
             begun = yield from self._shared.tier.begin_steps(call.key, tags, self._likely(load.told))
             load.claim, stamps = begun.claim, begun.stamps
             if begun.found is not None and (entry := self._entry_found(call, begun.found)) is not None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from upshift.cache.dependencies import CURRENT
 from upshift.cache.redis.tokens import is_current
-from upshift.cache.redis.wire import Unreachable
 
 if TYPE_CHECKING:
     from upshift.cache.codec import Plans
@@ -39,13 +38,14 @@ class Shared(NamedTuple):
     plans: Plans
     lease: float
 
-    def renew_steps(self, entry: Entry) -> Steps[bool | None]:
-        """Tell whether an entry holds, which renews its lease; None where Redis is away."""
+    def renew_steps(self, entry: Entry) -> Steps[bool]:
+        """Tell whether an entry holds, which renews its lease.
+
+        Raises:
+            Unreachable: Redis is away.
+        """
         began = monotonic()
-        try:
-            (values,) = yield [self.tokens.holds_command(entry.stamp)]
-        except Unreachable:
-            return None
+        (values,) = yield [self.tokens.holds_command(entry.stamp)]
         if not is_current(entry.stamp, values):
             return False
         entry.leased = began + self.lease

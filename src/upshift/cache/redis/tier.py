@@ -84,24 +84,22 @@ class Tier:
         Args:
             key: its key.
             likely: the tags that it probably depends on.
+
+        Raises:
+            Unreachable: Redis is away.
         """
-        keys = self._remote.keys
-        asked = monotonic()
-        first = Command(("MGET", keys.fence, self._entry(key), *keys.tokens(likely)))
-        try:
-            (values,) = yield [first]
-            entry = unpacked(values[1])
-            if entry is None:
-                self.malformed += values[1] is not None
-                return None
-            header, payload = entry
-            tokens = dict(zip(likely, values[2:], strict=True))
-            missing = [tag for tag in header.tags if tag not in tokens]
-            if missing:
-                (more,) = yield [Command(("MGET", *keys.tokens(missing)))]
-                tokens.update(zip(missing, more, strict=True))
-        except Unreachable:
+        keys, asked = self._remote.keys, monotonic()
+        (values,) = yield [Command(("MGET", keys.fence, self._entry(key), *keys.tokens(likely)))]
+        entry = unpacked(values[1])
+        if entry is None:
+            self.malformed += values[1] is not None
             return None
+        header, payload = entry
+        tokens = dict(zip(likely, values[2:], strict=True))
+        missing = [tag for tag in header.tags if tag not in tokens]
+        if missing:
+            (more,) = yield [Command(("MGET", *keys.tokens(missing)))]
+            tokens.update(zip(missing, more, strict=True))
         is_held = is_current(header.stamp(), [values[0], *[tokens[tag] for tag in header.tags]])
         return Found(header, payload, asked) if is_held else None
 

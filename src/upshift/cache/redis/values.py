@@ -10,6 +10,7 @@ from upshift.cache.dependencies import CURRENT
 from upshift.cache.durations import seconds_of
 from upshift.cache.functions import name_tag, namespace_tag
 from upshift.cache.redis.shared import NOT_HELD, inherit
+from upshift.cache.redis.wire import Unreachable
 from upshift.cache.values import Values, key_of, value_tag
 from upshift.errors import CodecError
 
@@ -40,7 +41,10 @@ class SharedValues(Values):
         outer = CURRENT.get()
         if outer is not None:
             outer.need([value_tag(known)])  # first: what is written after this is not in the value
-        found = shared.remote.finish(shared.tier.find_steps(known, [namespace_tag(namespace)]))
+        try:
+            found = shared.remote.finish(shared.tier.find_steps(known, [namespace_tag(namespace)]))
+        except Unreachable:
+            found = None
         left = None if found is None else found.header.seconds_left(time())
         if found is not None and (left is None or left > 0):
             try:

@@ -19,7 +19,7 @@ NAMES = count()
 
 
 class View:
-    """Tokens of a process. The id of a transaction that was settled is not used again, as outside of tests."""
+    """Tokens of a process. The id of a settled transaction is not used again, as outside of tests."""
 
     def __init__(self, tokens, rounds):
         self.tokens = tokens
