@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from upshift.cache.triggers.definition import function_sql, install_sql, remove_sql
+from upshift.cache.triggers.definition import install_sql, remove_sql
 from upshift.cache.triggers.installed import Found, find_tables, install, remove
 from upshift.cli.boot import find_engines, load_application
 from upshift.errors import SettingsError
@@ -56,8 +56,6 @@ def install_triggers(
     for engine in _engines(target, app_dir, url):
         tables = [each.table for each in _found(engine, names) if each.state != "installed"]
         if dry_run:
-            schemas = dict.fromkeys(each.schema for each in tables)
-            _print(function_sql(schema) for schema in schemas)
             _print(statement for each in tables for statement in install_sql(each))
         else:
             install(engine, tables)

@@ -1,10 +1,11 @@
 """The triggers: what they are made of, as SQL.
 
-One function for each schema, and four triggers for each table: after each INSERT, UPDATE and DELETE with what
-it changed as a transition table, and after TRUNCATE. They tell once for each statement, whatever its rows:
-the names of the table and of those that it is a partition or a child of, and the keys of the rows where there
-are at most `MAX_ROWS` and they fit into a notification of PostgreSQL's, which has 8,000 bytes. COPY, MERGE,
-upserts and cascades fire them too.
+A function and four triggers for each table: after each INSERT, UPDATE and DELETE with what it changed as a
+transition table, and after TRUNCATE. They tell once for each statement, whatever its rows: the names of the
+table and of those that it is a partition or a child of, and the keys of the rows where there are at most
+`MAX_ROWS` and they fit into a notification of PostgreSQL's, which has 8,000 bytes. COPY, MERGE, upserts and
+cascades fire them too. A function for all tables would have to make its queries anew each time, which took
+three times as long.
 
     {"tables": ["product"], "columns": ["id"], "keys": [[7]]}
 
@@ -16,6 +17,7 @@ triggers for them.
 from __future__ import annotations
 
 import json
+from hashlib import blake2b
 from typing import NamedTuple
 
 from upshift.cache.dependencies.rows import MAX_ROWS
@@ -23,7 +25,9 @@ from upshift.cache.dependencies.rows import MAX_ROWS
 CHANNEL = "upshift_cache"
 """The channel of notifications."""
 
-FUNCTION = "upshift_cache_notify"
+PREFIX = "upshift_cache_"
+"""With which the names of functions and triggers begin."""
+
 MAX_PAYLOAD = 8_000
 """Bytes of a notification, less one; PostgreSQL refuses more, and the statement with it."""
 
@@ -34,9 +38,9 @@ EVENTS = {
     "truncate": "",
 }
 
-BODY = f"""
+_BODY = """
 DECLARE
-    source text;
+    changed CONSTANT jsonb := {told};
     keys jsonb;
     found bigint;
     payload text;
@@ -44,32 +48,32 @@ BEGIN
     IF current_setting('upshift.hooked', true) = 'on' THEN
         RETURN NULL;
     END IF;
-    IF TG_OP <> 'TRUNCATE' THEN
-        source := CASE TG_OP
-            WHEN 'INSERT' THEN '(SELECT %1$s AS key FROM upshift_new LIMIT {MAX_ROWS + 1})'
-            WHEN 'DELETE' THEN '(SELECT %1$s AS key FROM upshift_old LIMIT {MAX_ROWS + 1})'
-            ELSE '(SELECT %1$s AS key FROM upshift_old LIMIT {MAX_ROWS + 1})'
-                ' UNION (SELECT %1$s FROM upshift_new LIMIT {MAX_ROWS + 1})'
-        END;
-        EXECUTE 'SELECT jsonb_agg(key), count(*) FROM (' || format(source, TG_ARGV[2]) || ') AS changed'
-            INTO keys, found;
-        IF found = 0 THEN
-            RETURN NULL;
-        END IF;
-        IF found > {MAX_ROWS} OR TG_ARGV[1] = '[]' THEN
-            keys := NULL;
-        END IF;
+    IF TG_OP = 'INSERT' THEN
+        SELECT jsonb_agg(key), count(*) INTO keys, found
+        FROM (SELECT {key} AS key FROM upshift_new LIMIT {limit}) AS rows;
+    ELSIF TG_OP = 'DELETE' THEN
+        SELECT jsonb_agg(key), count(*) INTO keys, found
+        FROM (SELECT {key} AS key FROM upshift_old LIMIT {limit}) AS rows;
+    ELSIF TG_OP = 'UPDATE' THEN
+        SELECT jsonb_agg(key), count(*) INTO keys, found FROM (
+            (SELECT {key} AS key FROM upshift_old LIMIT {limit})
+            UNION (SELECT {key} FROM upshift_new LIMIT {limit})
+        ) AS rows;
     END IF;
-    payload := jsonb_build_object(
-        'tables', TG_ARGV[0]::jsonb, 'columns', TG_ARGV[1]::jsonb, 'keys', keys);
-    IF octet_length(payload) >= {MAX_PAYLOAD} THEN
-        payload := jsonb_build_object(
-            'tables', TG_ARGV[0]::jsonb, 'columns', TG_ARGV[1]::jsonb, 'keys', NULL);
+    IF found = 0 THEN
+        RETURN NULL;
     END IF;
-    PERFORM pg_notify('{CHANNEL}', payload);
+    IF found >= {limit} OR NOT {has_key} THEN
+        keys := NULL;
+    END IF;
+    payload := changed || jsonb_build_object('keys', keys);
+    IF octet_length(payload) >= {max_payload} THEN
+        payload := changed || jsonb_build_object('keys', NULL);
+    END IF;
+    PERFORM pg_notify('{channel}', payload);
     RETURN NULL;
 END
-"""  # noqa: S608 - constants
+"""
 
 
 class Watched(NamedTuple):
@@ -93,10 +97,24 @@ class Watched(NamedTuple):
         return f"{quoted(self.schema)}.{quoted(self.name)}"
 
     @property
-    def arguments(self) -> tuple[str, str, str]:
-        """What its triggers hand to the function: names and columns as JSON, and what makes a key."""
+    def function(self) -> str:
+        """The name of its function in a statement."""
+        digest = blake2b(self.name.encode(), digest_size=8).hexdigest()
+        return f"{quoted(self.schema)}.{PREFIX}{digest}"
+
+    @property
+    def body(self) -> str:
+        """What its function does."""
         key = f"jsonb_build_array({', '.join(map(quoted, self.key))})" if self.key else "NULL::jsonb"
-        return json.dumps([self.name, *self.above]), json.dumps(self.key), key
+        told = json.dumps({"tables": [self.name, *self.above], "columns": self.key})
+        return _BODY.format(
+            told=_literal(told),
+            key=key,
+            has_key="true" if self.key else "false",
+            limit=MAX_ROWS + 1,
+            max_payload=MAX_PAYLOAD,
+            channel=CHANNEL,
+        )
 
 
 def trigger_name(event: str) -> str:
@@ -106,45 +124,36 @@ def trigger_name(event: str) -> str:
         >>> trigger_name("insert")
         'upshift_cache_insert'
     """
-    return f"upshift_cache_{event}"
-
-
-def function_sql(schema: str) -> str:
-    """Return what makes the function that a schema's triggers call."""
-    return (
-        f"CREATE OR REPLACE FUNCTION {quoted(schema)}.{FUNCTION}() RETURNS trigger LANGUAGE plpgsql"
-        f" SET search_path = pg_catalog, pg_temp AS $upshift${BODY}$upshift$"
-    )
+    return PREFIX + event
 
 
 def install_sql(table: Watched) -> list[str]:
-    """Return what makes the triggers of a table, in the place of those that are there.
+    """Return what makes the function and the triggers of a table, in the place of those that are there.
 
     Example:
-        >>> drop, create, *_others = install_sql(Watched("shop", "product", (), ("id",)))
+        >>> function, drop, create, *_others = install_sql(Watched("shop", "product", (), ("id",)))
         >>> create.partition(" ON ")[0]
         'CREATE TRIGGER upshift_cache_insert AFTER INSERT'
     """
-    call = f"{quoted(table.schema)}.{FUNCTION}({', '.join(map(_literal, table.arguments))})"
-    statements = []
+    mark = "$upshift$"
+    while mark in table.body:  # a name may have it
+        mark = f"${mark[1:-1]}_$"
+    head = f"CREATE OR REPLACE FUNCTION {table.function}() RETURNS trigger LANGUAGE plpgsql"
+    statements = [f"{head} SET search_path = pg_catalog, pg_temp AS {mark}{table.body}{mark}"]
     for event, tables in EVENTS.items():
         name = trigger_name(event)
         statements.append(f"DROP TRIGGER IF EXISTS {name} ON {table.quoted}")
         statements.append(
             f"CREATE TRIGGER {name} AFTER {event.upper()} ON {table.quoted}{tables and ' ' + tables}"
-            f" FOR EACH STATEMENT EXECUTE FUNCTION {call}"
+            f" FOR EACH STATEMENT EXECUTE FUNCTION {table.function}()"
         )
     return statements
 
 
 def remove_sql(table: Watched) -> list[str]:
-    """Return what removes the triggers of a table."""
-    return [f"DROP TRIGGER IF EXISTS {trigger_name(event)} ON {table.quoted}" for event in EVENTS]
-
-
-def remove_function_sql(schema: str) -> str:
-    """Return what removes the function of a schema, which no trigger calls any more."""
-    return f"DROP FUNCTION IF EXISTS {quoted(schema)}.{FUNCTION}()"
+    """Return what removes the triggers of a table, and its function."""
+    drops = [f"DROP TRIGGER IF EXISTS {trigger_name(event)} ON {table.quoted}" for event in EVENTS]
+    return [*drops, f"DROP FUNCTION IF EXISTS {table.function}()"]
 
 
 def quoted(name: str) -> str:

@@ -6,16 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import sqlalchemy as sa
 
-from upshift.cache.triggers.definition import (
-    BODY,
-    EVENTS,
-    FUNCTION,
-    Watched,
-    function_sql,
-    install_sql,
-    remove_function_sql,
-    remove_sql,
-)
+from upshift.cache.triggers.definition import EVENTS, PREFIX, Watched, install_sql, remove_sql
 from upshift.errors import MaintenanceError
 from upshift.sql.plans.explain import first_line
 
@@ -53,9 +44,9 @@ WHERE c.relkind IN ('r', 'p') AND n.nspname <> 'information_schema' AND n.nspnam
 ORDER BY n.nspname, c.relname
 """)
 _TRIGGERS = sa.text("""
-SELECT t.tgrelid, t.tgargs, t.tgenabled::text, f.prosrc
+SELECT t.tgrelid, t.tgenabled::text, f.prosrc
 FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
-WHERE f.proname = :function AND NOT t.tgisinternal
+WHERE starts_with(t.tgname, :prefix) AND NOT t.tgisinternal
 """)
 
 
@@ -73,15 +64,14 @@ class Found(NamedTuple):
 
 def find_tables(connection: Connection) -> list[Found]:
     """Return the tables of a database, but for those of the system, of extensions and temporary ones."""
-    triggers: dict[int, list[tuple[tuple[str, ...], str, str]]] = {}
-    for relation, arguments, enabled, body in connection.execute(_TRIGGERS, {"function": FUNCTION}):
-        parts = bytes(arguments).decode(errors="replace").split("\0")  # each has a zero byte at its end
-        triggers.setdefault(relation, []).append((tuple(parts[:-1]), enabled, body))
+    triggers: dict[int, list[tuple[str, str]]] = {}
+    for relation, enabled, body in connection.execute(_TRIGGERS, {"prefix": PREFIX}):
+        triggers.setdefault(relation, []).append((enabled, body))
     found = []
     for relation, schema, name, above, key in connection.execute(_TABLES):
         table = Watched(schema, name, tuple(above), tuple(key))
         made = triggers.get(relation, [])
-        is_whole = made == [(table.arguments, "O", BODY)] * len(EVENTS)
+        is_whole = made == [("O", table.body)] * len(EVENTS)
         found.append(Found(table, "installed" if is_whole else "outdated" if made else "missing"))
     return found
 
@@ -92,28 +82,18 @@ def install(engine: Engine, tables: Iterable[Watched]) -> None:
     Raises:
         MaintenanceError: a table could not be had, or may not be changed; those before it are done.
     """
-    made: set[str] = set()
     for table in tables:
-        first = [] if table.schema in made else [function_sql(table.schema)]
-        _run(engine, table, [*first, *install_sql(table)])
-        made.add(table.schema)
+        _run(engine, table, install_sql(table))
 
 
 def remove(engine: Engine, tables: Iterable[Watched]) -> None:
-    """Take triggers from tables, each in a transaction of its own, and functions that nothing calls any more.
+    """Take triggers from tables, each in a transaction of its own.
 
     Raises:
         MaintenanceError: a table could not be had, or may not be changed; those before it are done.
     """
-    schemas = {}
     for table in tables:
         _run(engine, table, remove_sql(table))
-        schemas[table.schema] = table
-    with engine.connect() as connection:
-        left = {each.table.schema for each in find_tables(connection) if each.state != "missing"}
-    for schema, table in schemas.items():
-        if schema not in left:
-            _run(engine, table, [remove_function_sql(schema)])
 
 
 def _run(engine: Engine, table: Watched, statements: list[str]) -> None:

@@ -24,7 +24,7 @@ from uuid import uuid4
 from upshift.cache.dependencies import EVERYTHING, rows_tag, table_tag
 from upshift.cache.dependencies.names import bare_name
 from upshift.cache.dependencies.rows import Kind, key_part, key_tag
-from upshift.cache.triggers.definition import CHANNEL, FUNCTION
+from upshift.cache.triggers.definition import CHANNEL, PREFIX
 from upshift.errors import SettingsError
 from upshift.record.fork import after_fork
 from upshift.sql.engines import engine_for
@@ -55,7 +55,7 @@ NAME = "upshift cache"
 MAX_PAUSE = 5.0
 """The longest pause between two attempts to connect, in seconds. Intents last longer."""
 
-_HAS_TRIGGERS = f"SELECT EXISTS (SELECT FROM pg_proc WHERE proname = '{FUNCTION}')"  # noqa: S608 - a constant
+_HAS_TRIGGERS = f"SELECT EXISTS (SELECT FROM pg_trigger WHERE starts_with(tgname, '{PREFIX}'))"  # noqa: S608 - a constant
 
 
 class Listener:
