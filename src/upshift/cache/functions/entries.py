@@ -19,8 +19,13 @@ JITTER = 0.1
 """Share of its time by which a value may be dropped early."""
 
 
-def entry_of(
-    key: Key, value: Any, depends: Dependence, seconds: float | None, refresh_share: float = 0.0
+def entry_of(  # noqa: PLR0913, PLR0917 - what an entry has
+    key: Key,
+    value: Any,
+    depends: Dependence,
+    seconds: float | None,
+    refresh_share: float = 0.0,
+    size: int | None = None,
 ) -> Entry:
     """Return an entry that is about to be kept.
 
@@ -30,11 +35,12 @@ def entry_of(
         depends: what it depends on.
         seconds: how long it is served at most; None for no limit.
         refresh_share: last share of that in which it is loaded anew.
+        size: bytes that it takes; it is looked at where nobody knows.
     """
     made, expires = monotonic(), inf
     if seconds is not None:
         expires = made + seconds * (1 - JITTER * random())  # noqa: S311 - no secret
-    entry = Entry(key, value, depends.stamp, depends.tags, expires, size_of(value))
+    entry = Entry(key, value, depends.stamp, depends.tags, expires, size_of(value) if size is None else size)
     entry.made = made
     if type(value) is KeptError:
         entry.due = -inf

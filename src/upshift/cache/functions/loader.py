@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 MAX_EXPECTED = 64
 """Tags of its values that a function remembers, to stamp them before it loads."""
 
+_PLAIN = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
 
 class Loader:
     """Loads for one function.
@@ -55,6 +57,9 @@ class Loader:
         self._store = store
         self._options = options
         self._signature = inspect.signature(function)
+        parameters = self._signature.parameters.values()
+        is_plain = all(each.kind in _PLAIN for each in parameters)
+        self._plain = tuple([each.name for each in parameters] if is_plain else ())
         self._has_fields = _check_fields(options.tags, self._signature, namespace)
 
     async def run_async(self, call: Call) -> Any:
@@ -97,10 +102,17 @@ class Loader:
         """Return the tags that are known of a call before anything is read."""
         names = self._options.tags
         if self._has_fields:
-            bound = self._signature.bind(*call.arguments, **call.named)
-            bound.apply_defaults()
-            names = tuple(name.format_map(bound.arguments) for name in names)
+            named = self._arguments(call)
+            names = tuple([name.format_map(named) for name in names])
         return (self.tag, *map(name_tag, names))
+
+    def _arguments(self, call: Call) -> dict[str, Any]:
+        """Return the arguments of a call by the names of their parameters."""
+        if not call.named and len(call.arguments) == len(self._plain):
+            return dict(zip(self._plain, call.arguments, strict=True))  # a tenth of the time of `bind`
+        bound = self._signature.bind(*call.arguments, **call.named)
+        bound.apply_defaults()
+        return bound.arguments
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

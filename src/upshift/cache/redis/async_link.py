@@ -20,7 +20,7 @@ from upshift.cache.redis.wire import Unreachable, checked, greeting, is_unknown_
 from upshift.errors import MissingExtraError
 
 try:
-    from hiredis import ProtocolError, Reader
+    from hiredis import ProtocolError, Reader, ReplyError
 except ModuleNotFoundError as error:  # pragma: no cover - the extra is installed where tests run
     raise MissingExtraError("a cache in Redis", "redis") from error
 
@@ -46,12 +46,13 @@ class AsyncLink(asyncio.Protocol):
         seconds: how long nothing may be answered.
 
     Attributes:
+        loop: the loop.
         is_closed: whether it cannot be used any more.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         self.is_closed = False
-        self._loop = loop
+        self.loop = loop
         self._tick_seconds = seconds / TICKS
         self._reader = Reader(notEnoughData=PENDING)
         self._transport: asyncio.Transport | None = None
@@ -62,17 +63,17 @@ class AsyncLink(asyncio.Protocol):
 
     def ask(self, packed: bytes) -> asyncio.Future[Any]:
         """Send a command with the others of this turn; the future brings its answer, or `Unreachable`."""
-        future = self._loop.create_future()
+        future = self.loop.create_future()
         if self.is_closed:
             future.set_exception(Unreachable("the connection is closed"))
             return future
         if not self._unsent:
-            self._loop.call_soon(self._send)
+            self.loop.call_soon(self._send)
         self._unsent.append(packed)
         if not self._waiting:
             self._ticks = 0
             if self._timer is None:
-                self._timer = self._loop.call_later(self._tick_seconds, self._tick)
+                self._timer = self.loop.call_later(self._tick_seconds, self._tick)
         self._waiting.append(future)
         return future
 
@@ -124,7 +125,7 @@ class AsyncLink(asyncio.Protocol):
         if self._ticks >= TICKS:
             self.close("timed out")
         else:
-            self._timer = self._loop.call_later(self._tick_seconds, self._tick)
+            self._timer = self.loop.call_later(self._tick_seconds, self._tick)
 
 
 class AsyncLinks:
@@ -140,6 +141,7 @@ class AsyncLinks:
         self._finder = finder
         self._join = join
         self._seconds = seconds
+        self._recent: AsyncLink | None = None
         self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncLink] = WeakKeyDictionary()
         self._connecting: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[AsyncLink]] = (
             WeakKeyDictionary()
@@ -151,12 +153,15 @@ class AsyncLinks:
         Raises:
             Unreachable: they have not come, or one is an error.
         """
-        link = self._links.get(asyncio.get_running_loop())
-        if link is None or link.is_closed:
-            link = await self._connected()
+        link = self._recent  # most have one loop, and a weak dictionary takes its time
+        if link is None or link.loop is not asyncio.get_running_loop() or link.is_closed:
+            link = await self._link()
         try:
             if len(commands) == 1:
-                replies = [await link.ask(commands[0].packed())]
+                reply = await link.ask(commands[0].packed())
+                if type(reply) is not ReplyError:
+                    return [reply]
+                replies = [reply]
             else:
                 replies = await asyncio.gather(*[link.ask(each.packed()) for each in commands])
             for number, reply in enumerate(replies):
@@ -175,10 +180,15 @@ class AsyncLinks:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(link.close)
         self._links.clear()
+        self._recent = None
 
-    async def _connected(self) -> AsyncLink:
+    async def _link(self) -> AsyncLink:
         """Return the loop's connection, made once for all who ask for it meanwhile."""
         loop = asyncio.get_running_loop()
+        link = self._links.get(loop)
+        if link is not None and not link.is_closed:
+            self._recent = link
+            return link
         task = self._connecting.get(loop)
         if task is None or task.done():
             task = self._connecting[loop] = loop.create_task(self._connect(loop))

@@ -42,14 +42,14 @@ class Header(msgspec.Struct, array_like=True, frozen=True):
     """
 
     fence: bytes
-    tags: tuple[str, ...]
-    tokens: tuple[bytes, ...]
+    tags: list[str]
+    tokens: list[bytes]
     made: float
     seconds: float | None
 
     def stamp(self) -> Stamp:
         """Return the stamp, as `RedisTokens` compares it."""
-        return tuple((tag, self.fence, token) for tag, token in zip(self.tags, self.tokens, strict=True))
+        return tuple([(tag, self.fence, token) for tag, token in zip(self.tags, self.tokens, strict=True)])
 
     def seconds_left(self, now: float) -> float | None:
         """Return how long it may be served yet; a clock that went back makes it no longer."""
@@ -70,7 +70,7 @@ def unpacked(data: object) -> tuple[Header, bytes] | None:
     """Return an entry's header and its value's bytes; None where these are none.
 
     Example:
-        >>> header = Header(b"fence", ("table:dish",), (b"token",), 1_764_500_000.0, 60.0)
+        >>> header = Header(b"fence", ["table:dish"], [b"token"], 1_764_500_000.0, 60.0)
         >>> unpacked(packed(header, b"value")) == (header, b"value")
         True
         >>> unpacked(packed(header, b"")[:-3]) is None

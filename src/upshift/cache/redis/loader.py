@@ -10,7 +10,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from upshift.cache.codec import codec_for, return_annotation_of
+from upshift.cache.codec import COMPRESS_FROM, codec_for, return_annotation_of
 from upshift.cache.dependencies import CURRENT, Reading, reading, whole_tables, written_here
 from upshift.cache.dependencies.names import is_row
 from upshift.cache.functions.entries import entry_of
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from upshift.cache.redis.tokens import Item
 
 logger = logging.getLogger("upshift.cache")
+
+MEMORY_PER_BYTE = 3
+"""About how many bytes a value takes in memory for each that it has in Redis."""
 
 MAX_LIKELY = 16
 """Tags whose tokens are asked for with an entry."""
@@ -73,6 +76,7 @@ class SharedLoader(Loader):
     ) -> None:
         super().__init__(function, store, options, namespace)
         self._shared = shared
+        self._also: tuple[str, ...] = ()
         self._has_refused = False
         self._codec = codec_for(return_annotation_of(function), plans=shared.plans)
 
@@ -144,8 +148,9 @@ class SharedLoader(Loader):
         Raises:
             Unreachable: Redis is away.
         """
-        found = yield from self._shared.tier.find_steps(call.key, self._likely(self._told(call)))
-        return None if found is None else self._entry_found(call, found)
+        told = self._told(call)
+        found = yield from self._shared.tier.find_steps(call.key, self._likely(told))
+        return None if found is None else self._entry_found(call, told, found)
 
     def _shared_load(self, call: Call, done: Any, owner: Any) -> SharedLoad:
         store = self._store
@@ -164,9 +169,10 @@ class SharedLoader(Loader):
         elif may_be_found and not written_here():
             begun = yield from self._shared.tier.begin_steps(call.key, tags, self._likely(load.told))
             load.claim, stamps = begun.claim, begun.stamps
-            if begun.found is not None and (entry := self._entry_found(call, begun.found)) is not None:
+            found = begun.found
+            if found is not None and (entry := self._entry_found(call, load.told, found)) is not None:
                 load.brought = load.entry = entry
-                load.kept = begun.found.asked
+                load.kept = found.asked
                 self._store.statistics.joined += 1
                 return entry
             self._store.statistics.misses += 1
@@ -220,7 +226,7 @@ class SharedLoader(Loader):
             self._has_refused = True
             return None
 
-    def _entry_found(self, call: Call, found: Found) -> Entry | None:
+    def _entry_found(self, call: Call, told: tuple[str, ...], found: Found) -> Entry | None:
         """Return an entry of Redis as one of memory, where it is put; None where its value cannot be read."""
         header = found.header
         left = header.seconds_left(time.time())
@@ -232,17 +238,21 @@ class SharedLoader(Loader):
             self._shared.tier.malformed += 1
             return None
         tags = frozenset(header.tags)
-        self._expect({tag for tag in tags.difference(self._told(call)) if not is_row(tag)})
-        depends = Dependence(tags, header.stamp(), "")
-        entry = entry_of(call.key, value, depends, left, self._options.refresh_share)
+        self._expect({tag for tag in tags.difference(told, self.expected) if not is_row(tag)})
+        depends = Dependence(tags, found.stamp, "")
+        # What is not compressed takes some times as much in memory; of the rest only a look tells.
+        size = len(found.payload)
+        about = None if size >= COMPRESS_FROM else MEMORY_PER_BYTE * size
+        entry = entry_of(call.key, value, depends, left, self._options.refresh_share, about)
         entry.leased = found.asked + self._shared.lease
         self._store.memory.put(entry)
         return entry
 
     def _likely(self, told: tuple[str, ...]) -> tuple[str, ...]:
         """Return the tags that an entry probably depends on."""
-        return (*told, *self.expected.difference(told)) if len(self.expected) <= MAX_LIKELY else told
+        return told + self._also if len(self._also) <= MAX_LIKELY else told
 
     def _expect(self, tags: set[str]) -> None:
-        if not tags <= self.expected and len(self.expected | tags) <= MAX_EXPECTED:
+        if tags and not tags <= self.expected and len(self.expected | tags) <= MAX_EXPECTED:
             self.expected |= tags
+            self._also = tuple(self.expected)

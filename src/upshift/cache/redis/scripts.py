@@ -160,6 +160,10 @@ return 0
 """)
 
 
+MAX_KNOWN = 10_000
+"""Keys of tokens that are remembered."""
+
+
 class Keys:
     """Names of the keys of one cache.
 
@@ -176,14 +180,21 @@ class Keys:
         self.fence = self.prefix + b"fence"
         self.intents = self.prefix + b"intents"
         self._token = self.prefix + b"t:"
+        self._known: dict[str, bytes] = {}
 
     def token(self, tag: str) -> bytes:
         """Return the key of a tag's token."""
-        return self._token + tag.encode("utf-8", "surrogatepass")
+        known = self._known.get(tag)
+        if known is None:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            known = self._known[tag] = self._token + tag.encode("utf-8", "surrogatepass")
+        return known
 
     def tokens(self, tags: Iterable[str]) -> list[bytes]:
         """Return the keys of tags' tokens."""
-        return [self.token(tag) for tag in tags]
+        known = self._known
+        return [known.get(tag) or self.token(tag) for tag in tags]
 
 
 def beat(keys: Keys, new_fence: bytes, fence_ms: int, closed_ms: int, run: str) -> Command:

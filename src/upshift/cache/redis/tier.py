@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from upshift.cache.redis import scripts
 from upshift.cache.redis.entries import Header, name_of_key, packed, pattern_of, unpacked
 from upshift.cache.redis.heart import new_token
-from upshift.cache.redis.tokens import is_current
 from upshift.cache.redis.wire import Command, Unreachable
 
 if TYPE_CHECKING:
@@ -39,11 +38,13 @@ class Found(NamedTuple):
 
     Attributes:
         header: what is known of it.
+        stamp: what it was loaded with.
         payload: its value as bytes.
         asked: when Redis was asked, in seconds of the process's clock: then it held, or later.
     """
 
     header: Header
+    stamp: Stamp
     payload: bytes
     asked: float
 
@@ -100,8 +101,9 @@ class Tier:
         if missing:
             (more,) = yield [Command(("MGET", *keys.tokens(missing)))]
             tokens.update(zip(missing, more, strict=True))
-        is_held = is_current(header.stamp(), [values[0], *[tokens[tag] for tag in header.tags]])
-        return Found(header, payload, asked) if is_held else None
+        if header.fence != values[0] or [tokens[tag] for tag in header.tags] != header.tokens:
+            return None
+        return Found(header, header.stamp(), payload, asked)
 
     def begin_steps(self, key: Key, tags: Sequence[str], likely: Sequence[str]) -> Steps[Begun]:
         """Claim a load and read the tokens for it; or wait until who has claimed it has loaded.
@@ -151,7 +153,7 @@ class Tier:
             yield from self.release_steps(key, owner)
             return False
         tokens = {tag: token for tag, _, token in stamp}
-        header = Header(fence, tuple(tokens), tuple(tokens.values()), time(), seconds)
+        header = Header(fence, list(tokens), list(tokens.values()), time(), seconds)
         lifetime = DAY_MS if seconds is None else max(min(int(seconds * 1000), DAY_MS), 1)
         data = packed(header, payload)
         command = scripts.fill(

@@ -52,7 +52,7 @@ class SharedValues(Values):
             except CodecError:
                 shared.tier.malformed += 1
             else:
-                inherit(found.header.stamp())
+                inherit(found.stamp)
                 store.statistics.hits += 1
                 return value
         store.statistics.misses += 1
