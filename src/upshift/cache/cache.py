@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from math import nan
 from pathlib import Path
 from time import perf_counter_ns
@@ -13,6 +14,7 @@ from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from upshift.cache.aio import AsyncCache
+from upshift.cache.auditor import Auditor, Subject
 from upshift.cache.dependencies import (
     CURRENT,
     EVERYTHING,
@@ -92,6 +94,8 @@ class Cache:
         views: for the name of each database view or function, the tables that it reads.
         page: a file that the processes of a host share, such as the workers of a server, so that each sees
             what the others write. Their values stay their own.
+        audit: hits of a function for one after which it is run again, to compare; None for none. What it
+            finds is logged, and counted as `stale_served`: see `upshift.cache.auditor`.
 
     Raises:
         SettingsError: the page cannot be used, or an option has a value that it cannot have.
@@ -128,7 +132,10 @@ class Cache:
         max_bytes: int = 256 * 2**20,
         views: Mapping[str, Iterable[str]] | None = None,
         page: str | Path | None = None,
+        audit: int | None = None,
     ) -> None:
+        if audit is not None and audit < 1:
+            raise SettingsError(f"audit counts hits, as 1000: {audit!r}")
         if redis is not None and page is not None:
             raise SettingsError("a cache in Redis is shared by all processes: leave the page out")
         seconds = 0.0 if lease is None else seconds_of(lease)
@@ -146,6 +153,7 @@ class Cache:
         self._listeners: list[Listener] = []
         self._now = perf_counter_ns  # for all caches of the process: one may read within another
         self._memory = Memory(max_entries, max_bytes, self._count_eviction)
+        self._auditor = None if audit is None else Auditor(audit)
         self._flights = Flights()
         self._background = Background()
         self._statistics: dict[str, Statistics] = {}
@@ -164,6 +172,8 @@ class Cache:
             may_lag: whether they lead to replicas; what is read there is never kept.
         """
         sync_engines = [each.sync_engine if isinstance(each, AsyncEngine) else each for each in engines]
+        if self._auditor is not None:
+            self._auditor.watch(sync_engines)
         self._hooks.append(CommitHooks(sync_engines, self._tokens, self._tables, self._now, may_lag=may_lag))
 
     def listen(self, database: str | URL | Engine | AsyncEngine) -> Listener:
@@ -202,6 +212,7 @@ class Cache:
         negative_ttl: Duration | None = None,
         cache_errors: Iterable[type[Exception]] = (),
         warm_after_invalidation: int = 0,
+        audit: bool = True,
     ) -> Decorator:
         """Return a decorator that keeps the values of a function, sync or async.
 
@@ -227,6 +238,8 @@ class Cache:
                 raised again until something that they depend on is written.
             warm_after_invalidation: values at most, of those that were read, that are loaded anew in the
                 background as soon as a commit in this process has ended them.
+            audit: whether it may be run again to compare, where the cache does that. Not where it does more
+                than to read. It is never where `ignore` leaves something of the caller's out of the key.
 
         Raises:
             CacheKeyError: at once, where no key can be made from the function's parameters; at a call, where
@@ -255,7 +268,10 @@ class Cache:
             made = make(function, self._store(name), options, namespace=name, key_of=key_of)
             if made.rewarmer is not None:
                 self._tokens.listeners.append(made.rewarmer.settled)
-            return handle(made)
+            if self._auditor is None or not audit or ignored:
+                return handle(made)
+            subject = Subject(function, made, self._store(name), name)
+            return handle(made, partial(self._auditor.around, subject))
 
         return cast("Decorator", decorate)
 
@@ -467,6 +483,8 @@ class Cache:
             listener.close()
         self._hooks.clear()
         self._listeners.clear()
+        if self._auditor is not None:
+            self._auditor.close()
         self._background.close()
         self._memory.close()
         if self._shared is not None:

@@ -31,6 +31,8 @@ class Statistics:
         refreshed: values that were loaded anew in the background, ahead of their end or after a commit.
         errors: loads that failed.
         stale_served_on_error: calls whose load failed, and which got the last value, as they had asked.
+        audited: hits for which the function was run again, to compare.
+        stale_served: those that had served what was not right any more, though the tokens said so.
         entries: values that are kept now.
         bytes: what they take, about.
         hit_seconds: what finding one of them takes, measured when asked; NaN where there is none, and where
@@ -49,6 +51,8 @@ class Statistics:
     refreshed: int = 0
     errors: int = 0
     stale_served_on_error: int = 0
+    audited: int = 0
+    stale_served: int = 0
     entries: int = 0
     bytes: int = 0
     hit_seconds: float = nan

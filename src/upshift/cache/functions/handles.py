@@ -202,11 +202,18 @@ class _AsyncHandle:
 _NAMES = ("get", "get_many", "set", "delete", "refresh", "invalidate")
 
 
-def handle(cached: Cached) -> CachedFunction[..., Any]:
-    """Return the function in whose place a function is called, with its forms as attributes."""
+def handle(
+    cached: Cached, around: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
+) -> CachedFunction[..., Any]:
+    """Return the function in whose place a function is called, with its forms as attributes.
+
+    Args:
+        cached: the function with its cache.
+        around: returns what is called in the place of that, if anything is.
+    """
     # A function, not an object that can be called: frameworks ask whether it is a coroutine function, and
     # classes bind it as a method.
-    wrapped = cached.wrapped()
+    wrapped = cached.wrapped() if around is None else around(cached.wrapped())
     forms = _AsyncHandle(cached) if cached.is_async else _Handle(cached)
     wrapped.__dict__.update({name: getattr(forms, name) for name in _NAMES})
     return cast("CachedFunction[..., Any]", wrapped)
