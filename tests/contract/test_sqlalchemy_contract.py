@@ -152,6 +152,16 @@ class TestCapture:
         engine.dispose()
         assert seen == [False, True]
 
+    def test_the_default_fetch_strategy_has_no_state_and_can_be_a_base_beside_another(self):
+        class Statement:
+            __slots__ = ("rows",)
+
+        class Sent(Statement, sa_cursor.CursorFetchStrategy):
+            __slots__ = ()
+
+        assert not hasattr(Sent(), "__dict__")
+        assert type(sa_cursor._DEFAULT_FETCH) is sa_cursor.CursorFetchStrategy
+
     def test_a_fetch_strategy_has_these_methods(self):
         strategy = sa_cursor.ResultFetchStrategy
         assert parameters(strategy.fetchall) == ("self", "result", "dbapi_cursor")

@@ -80,17 +80,27 @@ class CallSites:
         for _ in range(MAX_FRAMES):
             if frame is None:
                 return None
-            code = frame.f_code
-            file = code.co_filename
             try:
-                is_application = known[file]
+                is_application = known[frame.f_code.co_filename]
             except KeyError:
-                is_application = self._classify(file)
+                is_application = self._classify(frame.f_code.co_filename)
             if is_application:
-                found = self._sites.get((id(code), frame.f_lasti))
-                return found[0] if found is not None else self._site(frame)
+                return self.find_known(frame) or self._site(frame)
             frame = frame.f_back
         return None
+
+    def find_at(self, frame: FrameType) -> CallSite | None:
+        """Return the line of this frame, if it is the application's."""
+        file = frame.f_code.co_filename
+        is_application = self._is_application.get(file)
+        if is_application is None:
+            is_application = self._classify(file)
+        return self.find_known(frame) or self._site(frame) if is_application else None
+
+    def find_known(self, frame: FrameType) -> CallSite | None:
+        """Return the line of this frame, if it has been found before."""
+        found = self._sites.get((id(frame.f_code), frame.f_lasti))
+        return found[0] if found is not None else None
 
     def _site(self, frame: FrameType) -> CallSite:
         code = frame.f_code

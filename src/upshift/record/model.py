@@ -112,27 +112,30 @@ class Statement:
         has_open_pattern: whether a parameter of its LIKE begins with a wildcard.
     """
 
+    # As in records, what few have is the class's until it is set.
     __slots__ = (
+        "__dict__",
         "bound",
         "ended",
         "error",
         "execute_seconds",
-        "executions",
         "fetch_seconds",
         "fingerprint",
-        "has_open_pattern",
-        "is_bulk",
-        "is_eager",
         "lazy_load",
         "object_load",
-        "offset",
-        "parameters",
-        "product",
         "rows",
         "site",
         "sql",
         "started",
     )
+
+    executions = 1
+    has_open_pattern = False
+    is_bulk = False
+    is_eager = False
+    offset = 0
+    parameters: Any = None
+    product: Product | None = None
 
     def __init__(self, sql: str, started: float, site: CallSite | None = None) -> None:
         self.sql = sql
@@ -142,18 +145,11 @@ class Statement:
         self.fetch_seconds = 0.0
         self.ended = started
         self.rows: int | None = None
-        self.executions = 1
         self.lazy_load: LazyLoad | None = None
         self.object_load: ObjectLoad | None = None
-        self.is_eager = False
-        self.is_bulk = False
-        self.product: Product | None = None
         self.error: str | None = None
-        self.parameters: Any = None
         self.bound: Any = None
         self.fingerprint: bytes | None = None
-        self.offset = 0
-        self.has_open_pattern = False
 
     @property
     def seconds(self) -> float:

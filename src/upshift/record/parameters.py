@@ -24,6 +24,7 @@ _PLACE = r"(?:(?P<literal>\d+)|%\((?P<name>[^()]+)\)s|\$(?P<number>\d+)|(?P<name
 _OFFSET = re.compile(rf"\bOFFSET\s+{_PLACE}", re.IGNORECASE)
 _LIKE = re.compile(rf"\bI?LIKE\s+{_PLACE}", re.IGNORECASE)
 _WILDCARDS = ("%", "_")
+_SELECT = ("SELECT", "select")
 
 
 def note_parameters(statements: Iterable[Statement]) -> None:
@@ -42,6 +43,10 @@ def note_parameters(statements: Iterable[Statement]) -> None:
         if statement.bound is not None:
             by_text[statement.sql].append(statement)
     for sql, alike in by_text.items():
+        if not sql.startswith(_SELECT):
+            for statement in alike:
+                statement.bound = None
+            continue
         is_searched = len(sql) <= MAX_TEXT
         has_offset = is_searched and ("OFFSET" in sql or "offset" in sql)
         has_pattern = is_searched and ("LIKE" in sql or "like" in sql)

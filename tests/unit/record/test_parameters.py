@@ -24,7 +24,7 @@ def test_only_texts_that_occur_more_than_once_are_told_apart():
 
 
 def test_parameters_are_let_go_of_and_twice_changes_nothing():
-    both = [statement("A", (1,)), statement("A", (2,))]
+    both = [statement("SELECT a", (1,)), statement("SELECT a", (2,))]
     note_parameters(both)
     told = [each.fingerprint for each in both]
     note_parameters(both)

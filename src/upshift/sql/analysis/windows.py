@@ -45,7 +45,10 @@ class Usage:
     def add_all(self, times: Collection[float]) -> None:
         """Count executions."""
         self.count += len(times)
-        self.logs += sum([math.log(seconds) if seconds > _LEAST else _LOG_LEAST for seconds in times])
+        if min(times, default=0.0) > _LEAST:
+            self.logs += sum(map(math.log, times))
+        else:
+            self.logs += sum([math.log(seconds) if seconds > _LEAST else _LOG_LEAST for seconds in times])
 
     def merge(self, other: Usage) -> None:
         """Add what another came to."""

@@ -163,9 +163,12 @@ class PlanCapture:
 
     def take(self, record: Record) -> None:
         """Have the slow statements of a closed record explained, if it is their turn."""
+        noted, slow_seconds = self._noted, self._slow_seconds
         for statement in record.statements:
-            parameters, dialect = self._noted.pop(statement, (None, None))
-            is_slow = statement.seconds >= self._slow_seconds
+            is_slow = statement.execute_seconds + statement.fetch_seconds >= slow_seconds
+            if not is_slow and statement not in noted:
+                continue
+            parameters, dialect = noted.pop(statement, (None, None))
             if (is_slow or dialect is not None) and statement.error is None and statement.executions == 1:
                 self._offer(statement, parameters, dialect, is_slow=is_slow)
         if self._has_tokens(self._pace.burst):

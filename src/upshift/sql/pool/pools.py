@@ -10,7 +10,6 @@ too, so observation goes on. `tests/contract` pins these calls for each SQLAlche
 from __future__ import annotations
 
 import logging
-import sys
 from collections import Counter
 from pathlib import PurePath
 from time import perf_counter
@@ -21,7 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from upshift.record.fork import after_fork
 from upshift.record.pool import PoolState
-from upshift.sql.origin import origin
+from upshift.sql.origin import Origins
 from upshift.sql.pool.leaks import Leaks, Loan
 from upshift.sql.pool.live import idle, maximum, view
 from upshift.sql.wrapping import unwrap, wrap
@@ -161,7 +160,7 @@ class Pools:
     def _connecting(self, pool: Pool, name: str) -> Callable[[], PoolProxiedConnection]:
         connect, current_record = pool.connect, self._current.get
         waiting, checkouts = self._waiting, self.checkouts
-        call_sites = self._call_sites
+        site_of = Origins(self._call_sites, 2).of if self._call_sites is not None else None
 
         def observed_connect() -> PoolProxiedConnection:
             if self.is_closed:
@@ -169,7 +168,7 @@ class Pools:
             record = current_record()
             checkout = Loan(name, record, perf_counter())
             checkout.is_leak = False
-            checkout.site = origin(call_sites, sys._getframe(1)) if call_sites is not None else None
+            checkout.site = site_of(name) if site_of is not None else None
             waiting.add(checkout)
             try:
                 connection = connect()

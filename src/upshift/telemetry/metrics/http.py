@@ -184,19 +184,24 @@ class HttpMetrics:
             self._add_statements(record.statements, record.route)
 
     def _add_statements(self, statements: list[Statement], route: str | None) -> None:
-        rows = 0
         slow = self._slow_statement_seconds
+        times: list[float] = []
         sql = error = seconds = None
         for statement in statements:
             # What is repeated, as in a loop of the application's, is looked up once.
             if seconds is None or statement.sql is not sql or statement.error is not error:
+                if seconds is not None:
+                    seconds.observe_some(times)
+                times = []
                 sql, error = statement.sql, statement.error
                 seconds = self._operation(sql, route, error)
             took = statement.execute_seconds + statement.fetch_seconds
-            seconds.observe(took)
+            times.append(took)
             if took >= slow:
                 self._slow_operations.at((self._digest_of(statement.sql), route or "")).add()
-            rows += statement.rows or 0
+        if seconds is not None:
+            seconds.observe_some(times)
+        rows = sum([statement.rows or 0 for statement in statements])
         if rows:
             self._rows.at((route or "",)).add(rows)
 

@@ -185,6 +185,12 @@ class Histogram:
         else:
             self._waiting.extend(values)
 
+    def observe_some(self, values: Iterable[float]) -> None:
+        """Count a few observations, soon."""
+        self._waiting.extend(values)
+        if len(self._waiting) >= MAX_WAITING:
+            self.settle()
+
     def exemplify(self, value: float, trace_id: str) -> None:
         """Name the trace of an observation, which is counted elsewhere, as an example of its bucket."""
         if math.isfinite(value):

@@ -36,6 +36,7 @@ from sqlalchemy.pool import StaticPool
 
 from upshift.record import MAX_STATEMENTS, Record
 from upshift.sql.capture import capture as module
+from upshift.sql.capture import fetching
 from upshift.sql.capture.capture import Capture
 
 ITEMS = 10
@@ -327,7 +328,8 @@ class TestRows:
 
 def test_time_in_the_driver_is_told_apart_into_executing_and_fetching(observed, record, monkeypatch):
     clock = iter(range(100))
-    monkeypatch.setattr(module, "perf_counter", lambda: float(next(clock)))
+    for each in (module, fetching):
+        monkeypatch.setattr(each, "perf_counter", lambda: float(next(clock)))
     with observed.connect() as connection:
         result = connection.execute(select(Item.id))
         result.fetchone()
@@ -527,8 +529,10 @@ class TestClosing:
 class TestFaults:
     def test_of_observation_do_not_touch_the_statement(self, engine, current, record, caplog):
         class Broken:
-            def find(self, _frame):
+            def find_known(self, _frame):
                 raise RuntimeError("a fault of ours")
+
+            find_at = find_known
 
         capture = Capture([engine], current, Broken())
         with engine.connect() as connection, caplog.at_level(logging.ERROR, "upshift.sql"):
@@ -539,7 +543,7 @@ class TestFaults:
         assert len(caplog.records) == 1  # logged once, counted from then on
 
     def test_of_observation_do_not_hide_the_drivers_error(self, engine, current, record, monkeypatch):
-        monkeypatch.setattr(module, "origin", None)
+        monkeypatch.setattr(module.Origins, "of", None)
         capture = Capture([engine], current)
         with engine.connect() as connection, pytest.raises(OperationalError):
             connection.exec_driver_sql("SELECT nonsense")

@@ -90,8 +90,8 @@ def read(engine):
 CHECKOUT = {
     "Pools._connecting.<locals>.observed_connect": 1,
     "Checkout.__init__": 1,
-    "origin": 1,
-    "CallSites.find": 1,
+    "Origins.of": 1,
+    "CallSites.find_known": 1,
     "Pools._returning.<locals>.observed_return": 1,
 }
 
