@@ -8,16 +8,21 @@ them by hand. Its values are in their objects at once then.
 The invariant is the same: *an attribute read with a plan has the value that a lazy load at that moment would
 give it.* Until the session changes something, they are equal. So before the first change the values that
 nobody has read yet are taken out of their objects again, and load lazily. What has been read stays, as it
-would after a lazy load. That takes four things:
+would after a lazy load. That takes five things:
 
 1. **Who has been read** is noted by the attribute's descriptor (`upshift.sql.fetch_plans.reads`).
 2. **Which values are the plan's** is told by the numbers of the executions that brought the objects. It is
    sure only if no object of these classes was in the session before, and nothing else fills them. So the
    session must not know the classes yet, and a later statement with options ends it.
 3. **The first change.** A lazy load flushes what is pending, so a change counts from the moment when it is
-   pending. SQLAlchemy has no event for that; it notes every change in three containers of the session, which
-   tell it here. A back reference changes a collection without that; `reads` listens there.
-4. **The options stay behind.** Objects remember their statement's options for lazy loads to come; these do
+   pending (`upshift.sql.fetch_plans.changes`). An attribute that is set looks for its old value first, and a
+   back reference changes a collection without any note: `reads` tells of both. And `delete`, `expire`,
+   `expunge`, `refresh` and `merge` go on to what is loaded, so they end it as well.
+4. **What is not read is in the session even so**, and is found there by its identity. While nothing changes,
+   it is what a lazy load would bring, as long as there are no loader options: so no object in the session may
+   have some. Afterwards nobody holds it and it is gone, unless it stands in a ring; so no class may have
+   relationships that are always eager and lead to others (`_leads_in_rings`).
+5. **The options stay behind.** Objects remember their statement's options for lazy loads to come; these do
    not propagate to them.
 
 A statement is served directly only where it is plain (`is_plain`); all others wait, as before. And one
@@ -26,7 +31,6 @@ execution in `WAITING_TURN` waits even so, to see what is still read.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import finalize
 
@@ -34,6 +38,7 @@ from sqlalchemy import Select
 from sqlalchemy.orm import Load, joinedload, selectinload
 from sqlalchemy.sql import visitors
 
+from upshift.sql.fetch_plans.changes import is_changed, tells_of
 from upshift.sql.fetch_plans.waiting import Waiting
 from upshift.sql.loading.preload import what_is_wanted
 from upshift.sql.loading.selectin import is_loadable, may_repeat
@@ -70,6 +75,10 @@ _CLAUSES = (
 """What a statement has that does not only select objects of one class."""
 
 
+_EAGER = frozenset({"joined", "selectin", "subquery", "immediate", False})
+"""How relationships are loaded that their class has loaded with its objects."""
+
+
 class Direct(NamedTuple):
     """A plan as options of its statement.
 
@@ -77,12 +86,14 @@ class Direct(NamedTuple):
         option: all of it; the same object for each statement, so that SQLAlchemy's cache knows it.
         root: the class of the statement's objects.
         nodes: by class, the relationships that it loads of its objects.
+        watched: these, and the others by which one of its objects may find another.
         classes: the identity classes of all objects that it brings.
     """
 
     option: Load
     root: type[Any]
     nodes: dict[type[Any], list[Node]]
+    watched: tuple[RelationshipProperty[Any], ...]
     classes: frozenset[type[Any]]
 
 
@@ -103,8 +114,12 @@ def direct_of(root: Mapper[Any], plan: Plan) -> Direct | None:
         by_class.setdefault(relationship.parent.class_, []).append(node)
     option = Load(root.class_).options(*_options(plan.children.values(), [MAX_JOINS]))
     option.propagate_to_loaders = False
-    mappers = (root, *(each.mapper for each in nodes))
-    return Direct(option, root.class_, by_class, frozenset(each.class_ for each in mappers))
+    mappers = dict.fromkeys((root, *(each.mapper for each in nodes)))
+    if any(_leads_in_rings(each) for each in mappers):
+        return None
+    others = (each for mapper in mappers for each in mapper.relationships if each._reverse_property)
+    watched = tuple(dict.fromkeys((*nodes, *others)))
+    return Direct(option, root.class_, by_class, watched, frozenset(each.class_ for each in mappers))
 
 
 def _options(nodes: Iterable[Node], joins: list[int]) -> list[Any]:
@@ -136,6 +151,16 @@ def _is_plain_relationship(node: Node) -> bool:
 
 def _is_plain_class(mapper: Mapper[Any]) -> bool:
     return mapper.inherits is None and len(mapper.self_and_descendants) == 1
+
+
+def _leads_in_rings(mapper: Mapper[Any]) -> bool:
+    """Tell whether what is always eager may form rings, which stay in a session when nobody holds them."""
+    targets = (each for target in _always_eager(mapper) for each in target.self_and_descendants)
+    return any(map(_always_eager, targets))
+
+
+def _always_eager(mapper: Mapper[Any]) -> list[Mapper[Any]]:
+    return [each.mapper for each in mapper.relationships if each.lazy in _EAGER]
 
 
 def is_plain(execution: ORMExecuteState, root: Mapper[Any]) -> bool:
@@ -173,44 +198,14 @@ def _is_text(part: Any) -> bool:  # noqa: ANN401 - any element of SQL
 
 
 def is_new_to(session: Session, direct: Direct) -> bool:
-    """Tell whether a session is unchanged, and knows none of the classes of a plan."""
+    """Tell whether a session is unchanged, and knows none of the classes of a plan, nor loader options."""
     if is_changed(session) or session._flushing:
         return False
     known: Any = session.identity_map
-    keys = list(known._dict)
-    return len(keys) <= MAX_KNOWN and not any(key[0] in direct.classes for key in keys)
-
-
-def is_changed(session: Session) -> bool:
-    """Tell whether a session has changes to flush."""
-    known: Any = session.identity_map
-    return bool(known._modified or session._new or session._deleted)
-
-
-class _Marks(dict[Any, Any]):
-    """The states that a session notes as new or deleted, which tells of each before it does."""
-
-    def __init__(self, noted: dict[Any, Any]) -> None:
-        super().__init__(noted)
-        self.tells: list[Callable[[Any], None]] = []
-
-    def __setitem__(self, state: Any, value: Any) -> None:  # noqa: ANN401 - as SQLAlchemy has them
-        for tell in tuple(self.tells):
-            tell(state)
-        super().__setitem__(state, value)
-
-
-class _Modified(set[Any]):
-    """The states that a session notes as modified, which tells of each before it does."""
-
-    def __init__(self, noted: set[Any]) -> None:
-        super().__init__(noted)
-        self.tells: list[Callable[[Any], None]] = []
-
-    def add(self, state: Any) -> None:  # noqa: ANN401 - as SQLAlchemy has them
-        for tell in tuple(self.tells):
-            tell(state)
-        super().add(state)
+    states = known.all_states()
+    return len(states) <= MAX_KNOWN and not any(
+        state.key[0] in direct.classes or state.load_options for state in states
+    )
 
 
 class Held:
@@ -244,55 +239,17 @@ class Held:
         self._nodes = direct.nodes
         self._root = direct.root
         self._read: dict[RelationshipProperty[Any], set[InstanceState[Any]]] = {}
-        self._told: list[Any] = []
+        self._tells: list[Callable[[], None]] = []
+        self._tell: Callable[[], None] | None = None
         for node, noted in self._reads:
             self._read[node.relationship] = noted.open[self._session_id] = set()
         self._gone = finalize(session, _close, [noted for _, noted in self._reads], self._session_id)
         self._gone.atexit = False
 
     def watch(self, session: Session, on_change: Callable[[], None]) -> None:
-        """Have the session tell before it notes a change."""
-
-        def on_delete(state: InstanceState[Any]) -> None:
-            self._note_deletion(state)
-            on_change()
-
-        def on_note(_state: InstanceState[Any]) -> None:
-            on_change()
-
-        identities: Any = session.identity_map
-        if type(identities._modified) is not _Modified:
-            identities._modified = _Modified(identities._modified)
-        if type(session._new) is not _Marks:
-            session._new = _Marks(session._new)
-        if type(session._deleted) is not _Marks:
-            session._deleted = _Marks(session._deleted)
-        self._told = [
-            (identities._modified.tells, on_note),
-            (session._new.tells, on_note),
-            (session._deleted.tells, on_delete),
-        ]
-        for tells, tell in self._told:
-            tells.append(tell)
-
-    def forget(self, state: InstanceState[Any]) -> None:
-        """Have an object load anew what has not been read of it, as something of it was expired."""
-        for node in self._nodes.get(state.class_, ()):
-            read = self._read[node.relationship]
-            if state not in read:
-                state.dict.pop(node.relationship.key, None)
-                read.add(state)
-
-    def _note_deletion(self, state: InstanceState[Any]) -> None:
-        """Note what SQLAlchemy has read to delete an object with those that depend on it."""
-        self._note_cascading(state)
-        for _, _, below, _ in state.mapper.cascade_iterator("delete", state):
-            self._note_cascading(below)
-
-    def _note_cascading(self, state: InstanceState[Any]) -> None:
-        for relationship, read in self._read.items():
-            if relationship.cascade.delete:
-                read.add(state)
+        """Have the session tell before a change."""
+        self._tells, self._tell = tells_of(session), on_change
+        self._tells.append(on_change)
 
     def is_unread(self) -> bool:
         """Tell whether a relationship of the statement's own objects has not been read at all."""
@@ -301,9 +258,8 @@ class Held:
     def end(self, session: Session | None) -> int:
         """Take out what has not been read, and return how many values that were."""
         self._gone.detach()
-        for tells, tell in self._told:
-            with suppress(ValueError):
-                tells.remove(tell)
+        if self._tell is not None:
+            self._tells.remove(self._tell)
         unread: dict[Node, list[tuple[InstanceState[Any], Any]]] = {}
         for state in self._identities.all_states():
             number = state.runid

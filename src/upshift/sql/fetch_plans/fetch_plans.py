@@ -27,9 +27,13 @@ The invariant
        its own (`raiseload`, `noload`) or is loaded already is left alone. A query may be aliased,
        polymorphic or limited, lock its rows or populate existing objects: what is fetched depends on the
        objects only.
-    2. **Writes.** A flush, DML, commit or rollback of the session throws waiting values away. A modified,
-       expired or detached object takes none.
-    3. **The identity map.** A many-to-one whose object is in the session takes it from there.
+    2. **Writes.** A flush, DML, commit or rollback of the session throws waiting values away, and so does a
+       query that locks rows. A modified, expired or detached object takes none. What DML has changed behind a
+       session's back is changed in the row and not in the object, by which a lazy load asks: so an object
+       that is older than the statement has only fetched what its key says (`fetching`).
+    3. **The identity map.** A many-to-one whose object is in the session takes it from there. And what a
+       fetch brings is taken out of the session until it is read, or others would meet it there
+       (`upshift.sql.fetch_plans.aside`).
     4. **Streams.** With `yield_per` each chunk of rows is fetched for when it arrives; nothing is read ahead.
 
     Waiting costs a few microseconds for each value. A plan whose values are read as a rule is served by
@@ -60,6 +64,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import Counter
 from functools import partial
 from itertools import chain
 from operator import attrgetter
@@ -74,7 +79,9 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from upshift.record import CallSites
 from upshift.record.model import NO_ROUTE
-from upshift.sql.fetch_plans.direct import Held, direct_of, is_changed, is_new_to, is_plain
+from upshift.sql.fetch_plans.aside import set_aside
+from upshift.sql.fetch_plans.changes import is_changed
+from upshift.sql.fetch_plans.direct import Held, direct_of, is_new_to, is_plain
 from upshift.sql.fetch_plans.fetching import Fetch
 from upshift.sql.fetch_plans.learned import learned_plans
 from upshift.sql.fetch_plans.plan import OBSERVED, Place, Plans, Tally
@@ -96,7 +103,7 @@ if TYPE_CHECKING:
     from upshift.record import CallSite, Record
     from upshift.sql.fetch_plans.direct import Direct
     from upshift.sql.fetch_plans.learned import FetchPlan
-    from upshift.sql.fetch_plans.plan import Plan
+    from upshift.sql.fetch_plans.plan import Node, Plan
 
 logger = logging.getLogger("upshift.sql")
 
@@ -114,12 +121,13 @@ class _Learning:
     Attributes:
         runs: what its executions brought.
         waiting: the values that wait in its objects; None where nothing was fetched.
+        brought: by number of execution, how many objects were set aside.
         held: the values that statements loaded directly.
         record: the request that it was last seen in.
         operation: that request's method and route.
     """
 
-    __slots__ = ("held", "operation", "record", "runs", "waiting")
+    __slots__ = ("brought", "held", "operation", "record", "runs", "waiting")
 
     def __init__(self) -> None:
         self.record: Record | None = None
@@ -127,6 +135,7 @@ class _Learning:
         self.runs = Runs()
         self.waiting: WeakSet[Waiting] | None = None
         self.held: list[Held] = []
+        self.brought: Counter[int] = Counter()
 
     def keep(self, waiting: Waiting) -> None:
         if self.waiting is None:
@@ -135,6 +144,7 @@ class _Learning:
 
     def write(self) -> None:
         waiting, self.waiting = self.waiting, None
+        self.brought.clear()
         for each in waiting or ():
             each.write()
 
@@ -239,10 +249,6 @@ class FetchPlans:
             learning.release(session, is_write=True)
 
     def _on_expire(self, state: InstanceState[Any], attributes: Iterable[str] | None) -> None:
-        session = state.session if self._reads else None
-        learning = self._sessions.get(session) if session is not None else None
-        for held in learning.held if learning is not None else ():
-            held.forget(state)
         if attributes is not None:  # else SQLAlchemy has removed all loaders itself
             # Also of others: one that is a foreign key may lead elsewhere when it is loaded again.
             for key in tuple(state.callables):
@@ -257,6 +263,8 @@ class FetchPlans:
         if not execution.is_select:
             self._on_write(execution.session)
             return None
+        if getattr(execution.statement, "_for_update_arg", None) is not None:
+            self._on_write(execution.session)  # who locks wants to see what others wrote before that
         try:
             noted = self._note(execution)
         except Exception as error:  # noqa: BLE001 - logged and counted
@@ -296,10 +304,9 @@ class FetchPlans:
             plan.direct = False
             self._count(error)
             return None
-        for nodes in direct.nodes.values():
-            for node in nodes:
-                if node.relationship not in self._reads:
-                    self._reads[node.relationship] = Reads(node.relationship, self._on_change)
+        for relationship in direct.watched:
+            if relationship not in self._reads:
+                self._reads[relationship] = Reads(relationship, self._on_change)
         is_async = session.get_bind(**execution.bind_arguments).dialect.is_async
         held = Held(session, plan, direct, self._reads, numbers=(number, new_number()), is_async=is_async)
         learning.held.append(held)
@@ -396,7 +403,8 @@ class FetchPlans:
         cohort = state.runid or 0
         if cohort not in tally.cohorts and len(tally.cohorts) < Tally.MAX_COHORTS:
             tally.cohorts.add(cohort)
-            tally.objects += sum(each.runid == cohort for each in session.identity_map.all_states())
+            there = sum(each.runid == cohort for each in session.identity_map.all_states())
+            tally.objects += max(there, self._sessions[session].brought[cohort])  # all, also what is aside
         plan = self._plans.at(run.execution.place)
         node = plan.node(run.path)
         if node is None:
@@ -426,7 +434,10 @@ class FetchPlans:
         session, root = execution.session, execution.statement._propagate_attrs["plugin_subject"].mapper
         is_async = session.get_bind(**execution.bind_arguments).dialect.is_async
         autoflush = execution.load_options._autoflush
-        inner = result.chunks
+        inner, since = result.chunks, learning.runs.number
+
+        def fetch_of(node: Node) -> Fetch:
+            return Fetch(node, session, since, is_async=is_async)
 
         def fetch(rows: Sequence[Any]) -> None:
             # A lazy load would flush first, and a write meanwhile would make the values out of date.
@@ -435,7 +446,7 @@ class FetchPlans:
                 roots = _objects(rows, root, are_objects=result._source_supports_scalars)
                 if plan.observe() and plan.direct is None:
                     plan.direct = direct_of(root, plan) or False
-                self._fetch(plan, roots, session, learning, is_async=is_async)
+                self._fetch(plan, roots, session, learning, fetch_of)
 
         def chunks(size: int | None) -> Iterator[Sequence[Any]]:
             for rows in inner(size):
@@ -456,8 +467,21 @@ class FetchPlans:
         roots: list[Any],
         session: Session,
         learning: _Learning,
-        *,
-        is_async: bool,
+        fetch_of: Callable[[Node], Fetch],
+    ) -> None:
+        """Fetch a plan for the objects of a statement, and set aside what came."""
+        number, fetched = new_number(), list[Waiting]()
+        try:
+            self._fetch_all(plan, roots, fetch_of, fetched)
+        finally:
+            aside = set_aside(session, number)
+            learning.brought.update(state.runid or 0 for state in aside)
+            for waiting in fetched:
+                waiting.hold_weakly(aside)
+                learning.keep(waiting)
+
+    def _fetch_all(
+        self, plan: Plan, roots: list[Any], fetch_of: Callable[[Node], Fetch], fetched: list[Waiting]
     ) -> None:
         todo = [(node, roots) for node in plan.children.values()]
         while todo:
@@ -468,7 +492,7 @@ class FetchPlans:
                 node.give_up()
                 plan.settle()
                 continue
-            fetch = Fetch(node, session, is_async=is_async)
+            fetch = fetch_of(node)
             try:
                 reached = fetch.run(objects)
             except SQLAlchemyError:
@@ -481,7 +505,7 @@ class FetchPlans:
                 plan.settle()
                 continue
             if fetch.waiting is not None:
-                learning.keep(fetch.waiting)
+                fetched.append(fetch.waiting)
             todo += ((child, reached) for child in node.children.values())
 
     def _count(self, fault: Exception) -> None:

@@ -39,15 +39,17 @@ class Fetch:
     Args:
         node: the node.
         session: the session.
+        since: the number of the execution that it belongs to.
         is_async: whether the session is an asynchronous one's.
 
     Attributes:
         waiting: what was fetched; None where nothing had to be.
     """
 
-    def __init__(self, node: Node, session: Session, *, is_async: bool) -> None:
+    def __init__(self, node: Node, session: Session, since: int, *, is_async: bool) -> None:
         self._node = node
         self._session = session
+        self._since = since
         self._is_async = is_async
         self._relationship: RelationshipProperty[Any] = node.relationship
         self.waiting: Waiting | None = None
@@ -58,8 +60,11 @@ class Fetch:
         if not is_loadable(relationship):
             return []
         found: list[Any] = []
-        lacking = self._lacking(objects, found)
         wanted_by = what_is_wanted(relationship)
+        # A lazy load asks by the columns as the object has them, this by those of its row, which may be newer
+        # where DML has changed them since the object was loaded.
+        since = 0 if wanted_by is not None or _asks_by_key(relationship) else self._since
+        lacking = self._lacking(objects, found, since)
         fetched = self._by_owner(lacking) if wanted_by is None else self._by_identity(lacking, wanted_by)
         if fetched:
             first = fetched[0][0]
@@ -71,8 +76,8 @@ class Fetch:
             found = list(chain.from_iterable(map(_members, found)))
         return list({id(one): one for one in found if one is not None}.values())
 
-    def _lacking(self, objects: Iterable[Any], found: list[Any]) -> Lacking:
-        """Return the objects that lack the relationship; what is there goes to `found`."""
+    def _lacking(self, objects: Iterable[Any], found: list[Any], since: int) -> Lacking:
+        """Return the objects that lack the relationship and came since; what is there goes to `found`."""
         relationship = self._relationship
         key = relationship.key
         is_served: dict[type[Any], bool] = {}
@@ -89,7 +94,7 @@ class Fetch:
                 continue
             waiting = waiting_in(state, key) if state.callables else None
             if waiting is None:
-                if is_as_loaded(state, key):
+                if is_as_loaded(state, key) and (state.runid or 0) >= since:
                     lacking.append((state, loaded))
             elif (value := waiting.peek(state)) is not PASSIVE_NO_RESULT:
                 found.append(value)
@@ -152,3 +157,10 @@ class Fetch:
 
 def _members(collection: Any) -> Iterable[Any]:  # noqa: ANN401 - a list, set or dict of objects, or none
     return collection.values() if isinstance(collection, dict) else collection or ()
+
+
+def _asks_by_key(relationship: RelationshipProperty[Any]) -> bool:
+    """Tell whether nothing but the key of an object says what its relationship leads to."""
+    mapper, key = relationship.parent, set(relationship.parent.primary_key)
+    local = map(mapper.get_property_by_column, relationship.local_columns)
+    return all(not key.isdisjoint(each.columns) for each in local)

@@ -29,8 +29,8 @@ class Reads:
 
     Args:
         relationship: the relationship; its class has no subclasses.
-        before_mutation: called with the session of an object before a change of the relationship's other
-            side changes the object's own.
+        before_mutation: called with the session of an object before its relationship is set, or changed by a
+            change of the other side.
 
     Attributes:
         open: by session, the objects that it was read of.
@@ -41,7 +41,7 @@ class Reads:
     ) -> None:
         self.open: dict[int, States] = {}
         self._before_mutation = before_mutation
-        self._watch = Watch(relationship, lambda *_: None, self._noting)
+        self._watch = Watch(relationship, lambda *_: None, self._noting, self._on_set)
         self._listeners: list[tuple[Any, str, Callable[..., Any]]] = []
         for reverse in relationship._reverse_property:
             attribute = getattr(reverse.parent.class_, reverse.key)
@@ -57,10 +57,16 @@ class Reads:
         for target, name, listener in self._listeners:
             event.remove(target, name, listener)
 
+    def _on_set(self, one: Any) -> None:  # noqa: ANN401 - a mapped object
+        # SQLAlchemy takes the old value from the object or the session, and tells only afterwards.
+        state = one.__dict__.get("_sa_instance_state")
+        if state is not None and state.session_id is not None:
+            self._before_mutation(state.session)
+
     def _on_mutation(self, _state: object, value: Any, *rest: Any, **_key: object) -> Any:  # noqa: ANN401
         for each in (value, *rest):  # old value too, where it is one that is set
             state = getattr(each, "_sa_instance_state", None)
-            if state is not None and state.session_id in self.open:
+            if state is not None and state.session_id is not None:
                 self._before_mutation(state.session)
         return value
 

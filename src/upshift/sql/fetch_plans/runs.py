@@ -80,6 +80,11 @@ class Runs:
         self._numbers.append(new_number())
         self._runs.append(run)
 
+    @property
+    def number(self) -> int:
+        """What the execution that began last has drawn; those of its objects are greater."""
+        return self._numbers[-1]
+
     def latest(self) -> Run | None:
         """Return the run that began last."""
         return self._runs[-1] if self._runs else None

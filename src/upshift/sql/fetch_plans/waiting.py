@@ -4,10 +4,12 @@ As in `upshift.sql.loading.preload`, a value waits in the state's loader callabl
 before it loads lazily. It is given only if a lazy load would find the same; how often that happens is what
 the plan learns from.
 
+What waits is not in the session (`upshift.sql.fetch_plans.aside`), so nothing else that the session does is
+changed by it.
+
 In an asynchronous session an attribute that is read outside of SQLAlchemy's greenlet cannot be loaded lazily
 at all. There is no lazy value then to be equal to, and the read gets what an eager load in the statement
-would have
-given: the value as it was when the objects were loaded, whatever the session has written since.
+would have given: the value as it was when the objects were loaded, whatever the session has written since.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from weakref import ref
 from sqlalchemy.orm.base import ATTR_WAS_SET, PASSIVE_NO_RESULT, PASSIVE_OFF
 from sqlalchemy.orm.collections import CollectionAdapter, InstrumentedList
 from sqlalchemy.util.concurrency import in_greenlet
+
+from upshift.sql.fetch_plans.aside import come_in, come_in_as_they_are, held_weakly, objects_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,7 +72,7 @@ class Waiting:
         self._node = node
         self._session = ref(session)
         self._key = relationship.key
-        self._uselist = relationship.uselist
+        self._uselist = bool(relationship.uselist)
         self._wanted_by = wanted_by
         self._is_async = is_async
         self._is_over = False
@@ -93,6 +97,12 @@ class Waiting:
                 state.callables = {key: load}
         self._values = dict(fetched)
 
+    def hold_weakly(self, aside: set[InstanceState[Any]]) -> None:
+        """Hold only those objects that were set aside; the others are the session's, and may be gone."""
+        uselist = self._uselist
+        for state, value in self._values.items():
+            self._values[state] = held_weakly(value, aside, uselist=uselist)
+
     def load(self, state: InstanceState[Any], passive: PassiveFlag) -> Any:  # noqa: ANN401 - a mapped value
         """Answer a read of the attribute, as SQLAlchemy calls it."""
         value: Any = self._take(state) if passive is PASSIVE_OFF else PASSIVE_NO_RESULT
@@ -110,7 +120,8 @@ class Waiting:
 
     def peek(self, state: InstanceState[Any]) -> Any:  # noqa: ANN401 - a mapped value
         """Return what waits for an object, and let it wait."""
-        return self._values.get(state, PASSIVE_NO_RESULT)
+        value = self._values.get(state, PASSIVE_NO_RESULT)
+        return value if value is PASSIVE_NO_RESULT else objects_of(value, uselist=self._uselist)
 
     def _take(self, state: InstanceState[Any]) -> Any:  # noqa: ANN401 - a mapped value
         """Return an object's value, or `PASSIVE_NO_RESULT` where it has to be loaded. It waits no more."""
@@ -120,7 +131,7 @@ class Waiting:
         if value is PASSIVE_NO_RESULT or session is None or state.session_id != session.hash_key:
             return PASSIVE_NO_RESULT
         if self._is_async and not in_greenlet():
-            return value
+            return self._as_it_is(value, session)
         return PASSIVE_NO_RESULT if self._is_over else self._if_current(value, state, session)
 
     def _if_current(self, value: Any, state: InstanceState[Any], session: Session) -> Any:  # noqa: ANN401
@@ -133,10 +144,18 @@ class Waiting:
             # It may have come to the session since, by a query whose criteria are others.
             there = self._wanted_by(state, state.dict) in session.identity_map
             return PASSIVE_NO_RESULT if there else value
-        for one in value if self._uselist else () if value is None else (value,):
-            if one._sa_instance_state.session_id != session.hash_key:
-                return PASSIVE_NO_RESULT
-        return value
+        members = value if self._uselist else () if value is None else (value,)
+        if not come_in(members, state, self._node.relationship):
+            return PASSIVE_NO_RESULT
+        return objects_of(value, uselist=self._uselist)
+
+    def _as_it_is(self, value: Any, session: Session) -> Any:  # noqa: ANN401 - a mapped value
+        """Return a value as it was when it was fetched."""
+        value = objects_of(value, uselist=self._uselist)
+        if value is None or value is PASSIVE_NO_RESULT:
+            return value
+        given = come_in_as_they_are(value if self._uselist else (value,), session)
+        return given if self._uselist else given[0]
 
     def discard(self, state: InstanceState[Any]) -> Any:  # noqa: ANN401 - a mapped value
         """Return what waits for an object, or `PASSIVE_NO_RESULT` if nothing does. It waits no more."""
@@ -146,10 +165,16 @@ class Waiting:
         return self._values.pop(state, PASSIVE_NO_RESULT)
 
     def write(self) -> None:
-        """Note that the session has written: what waits is out of date, but for who cannot load it anew."""
+        """Note that the session writes: what waits is out of date, but for who cannot load it anew."""
         self._is_over = True
-        if not self._is_async:
+        session = self._session()
+        if not self._is_async or session is None:
             self.end()
+            return
+        # As what an eager load brought they are in the session, which may expire them, for one.
+        for state, value in self._values.items():
+            if waiting_in(state, self._key) is self and state.session_id == session.hash_key:
+                self._values[state] = self._as_it_is(value, session)
 
     def end(self) -> None:
         """Throw away what waits."""

@@ -32,13 +32,20 @@ class Watch:
         tell: called with it and the object before each read.
         reading: makes the `__get__` of a descriptor, given the plain descriptor's class and the attribute,
             where telling by a call is too slow.
+        before_set: called with the object before the attribute is set or deleted.
     """
 
-    def __init__(self, prop: MapperProperty[Any], tell: Tell, reading: Reading | None = None) -> None:
+    def __init__(
+        self,
+        prop: MapperProperty[Any],
+        tell: Tell,
+        reading: Reading | None = None,
+        before_set: Callable[[Any], None] | None = None,
+    ) -> None:
         self._attributes = tuple(_attributes(prop))
         self.tell: Tell | None = tell
         for attribute in self._attributes:
-            _set_class(attribute, _telling(type(attribute), prop, self, reading))
+            _set_class(attribute, _telling(type(attribute), prop, self, reading, before_set))
 
     def stop(self) -> None:
         """Stop watching. Calling it twice does nothing more."""
@@ -60,7 +67,13 @@ def _attributes(prop: MapperProperty[Any]) -> Iterator[QueryableAttribute[Any]]:
             yield attribute
 
 
-def _telling(plain: type[Any], prop: MapperProperty[Any], watch: Watch, reading: Reading | None) -> type[Any]:
+def _telling(
+    plain: type[Any],
+    prop: MapperProperty[Any],
+    watch: Watch,
+    reading: Reading | None,
+    before_set: Callable[[Any], None] | None,
+) -> type[Any]:
     read: Callable[[Any, Any, Any], Any] = plain.__get__
 
     def __get__(self: Any, instance: Any, owner: Any) -> Any:  # noqa: ANN401, N807 - a descriptor's
@@ -71,5 +84,19 @@ def _telling(plain: type[Any], prop: MapperProperty[Any], watch: Watch, reading:
     # For SQLAlchemy's cache of statements, which asks an attribute for its `__class__`, it is the plain one.
     get = reading(plain, prop) if reading is not None else __get__
     members = {"__slots__": (), "__get__": get, "__class__": property(lambda _: plain), "watch": watch}
+    if before_set is not None:
+        members |= _setting(plain, before_set)
     own: type[Any] = type(plain.__name__, (plain,), {**members, "inherit_cache": True})
     return own
+
+
+def _setting(plain: type[Any], before_set: Callable[[Any], None]) -> dict[str, Any]:
+    def __set__(self: Any, instance: Any, value: Any) -> None:  # noqa: ANN401, N807 - a descriptor's
+        before_set(instance)
+        plain.__set__(self, instance, value)
+
+    def __delete__(self: Any, instance: Any) -> None:  # noqa: ANN401, N807 - a descriptor's
+        before_set(instance)
+        plain.__delete__(self, instance)
+
+    return {"__set__": __set__, "__delete__": __delete__}

@@ -6,15 +6,17 @@ import gc
 from contextlib import closing
 
 import pytest
-from sqlalchemy import event, inspect, select, text
+from sqlalchemy import ForeignKey, create_engine, event, insert, inspect, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import Session, with_loader_criteria
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, with_loader_criteria
 from sqlalchemy.orm.attributes import InstrumentedAttribute
 from sqlalchemy.orm.exc import DetachedInstanceError
+from sqlalchemy.pool import StaticPool
 
+from upshift.sql.fetch_plans.direct import direct_of
 from upshift.sql.fetch_plans.fetch_plans import FetchPlans
-from upshift.sql.fetch_plans.plan import OBSERVED, WAITING_TURN
+from upshift.sql.fetch_plans.plan import OBSERVED, WAITING_TURN, Plan
 from upshift.sql.uses.asked import eager_loads
 
 
@@ -186,3 +188,127 @@ async def test_in_an_asynchronous_session_unread_values_wait_after_a_write(tmp_p
             assert len(first.items) == 3
         assert plans.faults == 0
     await engine.dispose()
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Whole(Base):
+    __tablename__ = "whole"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    parts: Mapped[list[Part]] = relationship(
+        back_populates="whole", cascade="all, delete-orphan", passive_deletes=True
+    )
+
+
+class Part(Base):
+    __tablename__ = "part"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    whole_id: Mapped[int] = mapped_column(ForeignKey("whole.id", ondelete="cascade"))
+    whole: Mapped[Whole] = relationship(back_populates="parts")
+
+
+class Rung(Base):
+    """Its neighbours are always eager, so each holds all others."""
+
+    __tablename__ = "rung"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    whole_id: Mapped[int] = mapped_column(ForeignKey("whole.id"))
+    above_id: Mapped[int | None] = mapped_column(ForeignKey("rung.id"))
+    whole: Mapped[Whole] = relationship()
+    above: Mapped[Rung | None] = relationship(remote_side=[id], lazy="selectin")
+
+
+class TestWhatIsFoundInTheSession:
+    """Unread objects of a direct plan are in the session, so it ends before anything can tell."""
+
+    @pytest.fixture
+    def learned(self):
+        """Return what executes a statement for a class, whose relationship is loaded directly then."""
+        engine = create_engine("sqlite://", poolclass=StaticPool)
+        Base.metadata.create_all(engine)
+        with engine.begin() as connection:
+            connection.execute(insert(Whole), [{"id": n} for n in range(1, 5)])
+            connection.execute(insert(Part), [{"id": n, "whole_id": n} for n in range(1, 5)])
+        with closing(FetchPlans([engine], observed=1)) as plans:
+
+            def learned(kind, key):
+                def find(session):
+                    return session.scalars(select(kind).order_by(kind.id)).all()
+
+                for _ in range(4):
+                    with Session(engine) as session:
+                        assert all(getattr(each, key) for each in find(session))
+                with Session(engine) as session:
+                    assert key in vars(find(session)[0])
+                return find
+
+            yield learned, engine
+            assert plans.faults == 0
+        engine.dispose()
+
+    @pytest.fixture
+    def wholes(self, learned):
+        learn, engine = learned
+        find = learn(Whole, "parts")
+        with Session(engine) as session:
+            yield session, find(session)
+
+    def test_who_is_expunged_takes_nothing_along_that_was_not_read(self, wholes):
+        session, found = wholes
+        part = session.get(Part, 1)
+        session.expunge(found[0])
+        assert part in session
+        with pytest.raises(DetachedInstanceError):
+            _ = found[0].parts
+
+    def test_who_is_expired_takes_nothing_along_that_was_not_read(self, wholes):
+        session, found = wholes
+        part = session.get(Part, 1)
+        session.expire(found[0])
+        assert not inspect(part).expired
+
+    def test_who_is_deleted_takes_nothing_along_that_the_database_deletes(self, wholes):
+        session, found = wholes
+        part = session.get(Part, 1)
+        session.delete(found[0])
+        assert part not in session.deleted
+
+    def test_an_old_value_that_was_not_read_stays_unknown(self, learned):
+        """A whole that the session does not know has no collection that the part could leave."""
+        learn, engine = learned
+        find = learn(Part, "whole")
+        with Session(engine, autoflush=False) as session:
+            part = find(session)[0]
+            part.whole = Whole(id=9)
+            assert session.get(Whole, 1).parts == [part]
+
+    def test_neither_is_it_found_by_who_is_put_into_another_collection(self, learned):
+        learn, engine = learned
+        find = learn(Part, "whole")
+        with Session(engine, autoflush=False) as session:
+            part = find(session)[0]
+            Whole(id=9).parts.append(part)
+            assert session.get(Whole, 1).parts == [part]
+
+    def test_loader_options_in_the_session_have_them_wait(self, learned):
+        learn, engine = learned
+        find = learn(Whole, "parts")
+        with Session(engine) as session:
+            rung = Rung(id=1, whole_id=1)
+            session.add(rung)
+            session.flush()
+            session.expire(rung)
+            criteria = with_loader_criteria(Part, Part.id == 7)
+            known = session.scalars(
+                select(Rung).options(criteria).execution_options(populate_existing=True)
+            ).all()
+            assert "parts" not in vars(find(session)[0])
+            assert known[0].whole.parts == []
+
+    def test_classes_that_are_eager_in_rings_have_them_wait(self):
+        plan = Plan()
+        node = plan.node((Rung.__mapper__.relationships["whole"],))
+        node.is_worthy = node.is_wanted = True
+        assert direct_of(Rung.__mapper__, plan) is None

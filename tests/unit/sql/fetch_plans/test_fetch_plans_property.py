@@ -1,26 +1,40 @@
-"""Random object graphs, walked and written at random: reads with a plan see what lazy reads see."""
+"""Random object graphs, walked and written at random: reads with a plan see what lazy reads see.
 
-from contextlib import closing
+SQLAlchemy alone does not give one walk the same results each time, for two reasons, and both are taken away
+here. The unit of work goes through sets of states, which have the order of memory addresses (its own
+`randomize_unitofwork` exists for that): parents in a ring are noticed or not, and a flush may read a
+relationship that raises, or not. And objects that refer to each other stay in the session until the garbage
+collector comes. So sets keep their order during these tests, and the collector does not run during a walk.
+"""
+
+import gc
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from itertools import product
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Column, ForeignKey, Table, create_engine, delete, select
+from sqlalchemy import Column, ForeignKey, Table, create_engine, delete, select, update
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
     Session,
     aliased,
     defer,
+    dependency,
     joinedload,
     mapped_column,
     raiseload,
     relationship,
     selectinload,
+    unitofwork,
     with_loader_criteria,
 )
+from sqlalchemy.orm import session as session_module
 from sqlalchemy.pool import StaticPool
+from sqlalchemy.util import OrderedSet, topological
 
 from upshift.sql.fetch_plans.fetch_plans import FetchPlans
 
@@ -136,6 +150,7 @@ STATEMENTS = {
 LEAF = aliased(Leaf)
 RELATIONSHIPS |= {Leaf: ("parent", "children", "label", "labels"), Label: ("leaves",)}
 LEAVES = {
+    "raising": select(Leaf).order_by(Leaf.id).options(raiseload(Leaf.labels), raiseload(Leaf.label)),
     "plain": select(Leaf).order_by(Leaf.id),
     "limited": select(Leaf).order_by(Leaf.id.desc()).limit(7),
     "some": select(Leaf).where(Leaf.tenant == 0).order_by(Leaf.id),
@@ -185,7 +200,12 @@ writes = st.tuples(
             "new",
             "append",
             "expire some",
+            "expire column",
             "statement",
+            "update",
+            "reparent",
+            "expunge",
+            "narrowly",
         ]
     ),
     st.integers(0, 60),
@@ -241,30 +261,50 @@ def query(session, statement):
     return [row[0] for row in session.execute(statement)]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def sets_in_order() -> Iterator[None]:
+    """Have SQLAlchemy flush in one order, as its `randomize_unitofwork` has it flush in any order."""
+    dirty = Session._dirty_states
+
+    def in_order(session):
+        return OrderedSet(sorted(dirty.__get__(session), key=lambda state: repr(state.key)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (dependency, session_module, topological, unitofwork):
+            patch.setattr(module, "set", OrderedSet, raising=False)
+        patch.setattr(Session, "_dirty_states", property(in_order))
+        yield
+
+
+@contextmanager
+def no_collection():
+    """Have only the counts of references decide which objects a session forgets."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def play(walk, statement, *, autoflush):
     """Return what each step of a walk sees; the objects met on the way can be walked from as well."""
     seen = []
-    with Session(engine, autoflush=autoflush) as session:
+    with no_collection(), Session(engine, autoflush=autoflush) as session:
         met = query(session, statement)
         seen.append(name(met))
-        for kind, first, second in walk if met else []:
+        # At last all is read: what was fetched before a write and not read then must not come out now.
+        last = [("read", number, key) for number, key in product(range(min(len(met), 30)), range(5))]
+        for kind, first, second in [*walk, *last] if met else []:
             try:
                 seen.append(step(session, met, kind, first, second, statement=statement))
             except Exception as error:  # noqa: BLE001 - whatever lazy loading raises, a plan must raise too
-                session.rollback()
-                seen.append(type(error).__name__)
-        # What was fetched before a write and has not been read yet must not come out now.
-        for number, key in product(range(len(met)), range(5)):
-            try:
-                seen.append(step(session, met, "read", number, key, statement=statement))
-            except Exception as error:  # noqa: BLE001 - as above
                 session.rollback()
                 seen.append(type(error).__name__)
         session.rollback()
     return seen
 
 
-def step(session, met, kind, first, second, *, statement):
+def step(session, met, kind, first, second, *, statement):  # noqa: C901 - a case for each kind
     one = met[first % len(met)]
     keys = RELATIONSHIPS[type(one)]
     match kind:
@@ -278,14 +318,29 @@ def step(session, met, kind, first, second, *, statement):
             attribute = getattr(type(one), keys[second % len(keys)])
             return name(session.scalars(select(type(one)).options(selectinload(attribute))).all())
         case "get":
-            return name(session.get(Node if isinstance(met[0], Node) else Leaf, second + 1))
+            found = session.get(Node if isinstance(met[0], Node) else Leaf, second + 1)
+            met.extend([found] if found is not None else [])
+            return name(found)
+        case "narrowly":
+            kind, tagged = (Node, Tag) if isinstance(met[0], Node) else (Leaf, Label)
+            found = query(session, select(kind).options(with_loader_criteria(tagged, tagged.tenant == 1)))
+            met.extend(found[: second % 5])
+            return name(found)
         case "flush" | "commit" | "rollback":
             getattr(session, kind)()
         case "statement":
             table = likes if isinstance(met[0], Node) else label_marks
             session.execute(delete(table).where(table.c[0] % 3 == second % 3))
+        case "update":
+            table = (Node if isinstance(met[0], Node) else Leaf).__table__
+            changed = table.c.id % 3 == second % 3
+            session.execute(update(table).where(changed).values(parent_id=first + 1, tenant=second % 2))
         case "expire some":
             session.expire(one, [keys[second % len(keys)]])
+        case "expire column":
+            session.expire(one, ["tenant" if isinstance(one, Tag | Label) else "parent_id"])
+        case "expunge":
+            session.expunge(one)
         case _:
             write(session, kind, one, met, second)
     return kind
@@ -305,6 +360,8 @@ def write(session, kind, one, met, second):  # noqa: C901 - a case for each kind
             nodes[second % len(nodes)].children.append(type(nodes[0])(id=number))
         case "move":
             nodes[second % len(nodes)].parent_id = nodes[0].id
+        case "reparent":
+            nodes[0].parent = nodes[second % len(nodes)]
         case "retag" if isinstance(one, Node) and isinstance(other, Node):
             one.tag = other.tag
         case "retag" if isinstance(one, Leaf) and isinstance(other, Leaf):
@@ -318,10 +375,6 @@ def write(session, kind, one, met, second):  # noqa: C901 - a case for each kind
             session.expire(one)
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="an open defect: in rare walks that write between reads a plan sees another collection",
-)
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(graphs, walks, st.sampled_from(list(STATEMENTS)), st.booleans())
 def test_reads_with_a_plan_see_what_lazy_reads_see(graph, walk, statement, autoflush):
@@ -335,15 +388,8 @@ def test_reads_with_a_plan_see_what_lazy_reads_see(graph, walk, statement, autof
         assert plans.active
         for _ in range(3):  # to learn, to fetch, and to fetch what follows from that
             fill(*graph)
-            assert_alike(play(walk, STATEMENTS[statement], autoflush=autoflush), lazy)
+            assert play(walk, STATEMENTS[statement], autoflush=autoflush) == lazy
         assert plans.faults == 0
-
-
-def assert_alike(seen, lazy):
-    # Parents in a ring cannot be flushed, and when the unit of work notices depends on what is loaded, and on
-    # the order of its sets: so the examples are the same each time, or the odd one would fail.
-    assume("CircularDependencyError" not in repr((seen, lazy)))
-    assert seen == lazy
 
 
 def read_all(statement, keys, keys_below):
@@ -351,17 +397,18 @@ def read_all(statement, keys, keys_below):
     with Session(engine) as session:
         for leaf in query(session, statement):
             for key in keys:
-                value = getattr(leaf, key)
-                for each in value if isinstance(value, list) else [value] if value is not None else []:
-                    for below in keys_below & set(RELATIONSHIPS[type(each)]):
-                        _ = getattr(each, below)
+                with suppress(InvalidRequestError):  # where a read raises
+                    value = getattr(leaf, key)
+                    for each in value if isinstance(value, list) else [value] if value is not None else []:
+                        for below in keys_below & set(RELATIONSHIPS[type(each)]):
+                            _ = getattr(each, below)
 
 
 leaf_keys = st.sets(st.sampled_from(RELATIONSHIPS[Leaf]), min_size=1)
 keys_below = st.sets(st.sampled_from(RELATIONSHIPS[Leaf] + RELATIONSHIPS[Label]), max_size=3)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(graphs, short_walks, st.sampled_from(list(LEAVES)), st.booleans(), st.tuples(leaf_keys, keys_below))
 def test_reads_of_what_options_loaded_see_what_lazy_reads_see(graph, walk, statement, autoflush, learned):
     grow(*graph)
@@ -371,5 +418,5 @@ def test_reads_of_what_options_loaded_see_what_lazy_reads_see(graph, walk, state
             read_all(LEAVES[statement], *learned)
         for _ in range(3):
             grow(*graph)
-            assert_alike(play(walk, LEAVES[statement], autoflush=autoflush), lazy)
+            assert play(walk, LEAVES[statement], autoflush=autoflush) == lazy
         assert plans.faults == 0
