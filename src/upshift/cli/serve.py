@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from upshift.application import Upshift
+from upshift.cache import Cache
 from upshift.cli.boot import find_engines, load_application
 from upshift.cli.ending import Unhurried
 from upshift.errors import MissingExtraError
@@ -22,6 +24,17 @@ if TYPE_CHECKING:
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
 @click.option("--batching/--no-batching", default=None, help="Answer lazy loads by cohort.")
 @click.option("--compression/--no-compression", default=None, help="Compress responses.")
+@click.option(
+    "--responses",
+    metavar="PATTERN",
+    multiple=True,
+    help="Store the responses of paths, such as '/products*'; any number of times.",
+)
+@click.option(
+    "--cache-page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File by which processes of this host tell each other what they write.",
+)
 @click.option("--log-level", default="info", show_default=True, help="uvicorn's.")
 def serve(
     target: str,
@@ -30,6 +43,8 @@ def serve(
     port: int,
     batching: bool | None,
     compression: bool | None,
+    responses: tuple[str, ...],
+    cache_page: Path | None,
     log_level: str,
 ) -> None:
     """Serve an application with Upshift around it, as `Upshift(app, …)` in its code would.
@@ -46,6 +61,9 @@ def serve(
         arguments["batching"] = batching
     if compression is not None:
         arguments["compression"] = compression
-    observed = Upshift(app, engine=find_engines(), **arguments)
+    cache = Cache(page=cache_page) if responses else None
+    observed = Upshift(app, engine=find_engines(), cache=cache, **arguments)
+    for pattern in responses:
+        observed.cache.responses(pattern)
     uvicorn.run(observed, host=host, port=port, log_level=log_level, access_log=False)
     raise Unhurried(0)

@@ -60,6 +60,13 @@ def test_the_loop_runs_from_finding_to_proof_and_writes_a_report(run, small_shop
     assert "http" not in page.replace("http-equiv", "")
 
 
+def test_what_a_manifest_does_not_name_cannot_be_stored(run, small_shop):
+    finished = run("demo", "--app", ".", "--sqlite", "--exit", "--fix", "cache")
+
+    assert finished.returncode != 0
+    assert "has no responses, or no write" in " ".join(finished.stderr.split())
+
+
 @pytest.mark.parametrize("seconds", [0.8, 3.0, 6.0])
 def test_ctrl_c_at_any_moment_leaves_a_message_and_no_process(small_shop, seconds):
     mark = f"{os.getpid()}-{seconds}"

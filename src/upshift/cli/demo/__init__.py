@@ -7,32 +7,45 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
+from upshift.cli.demo.agreement import find_agreement
 from upshift.cli.demo.databases import open_databases
 from upshift.cli.demo.manifest import default_folder, read_manifest
 from upshift.cli.demo.observer import observe
 from upshift.cli.demo.page import check_place, write_page
 from upshift.cli.demo.progress import Progress
-from upshift.cli.demo.result import Result, changed_paths
+from upshift.cli.demo.result import Result, StoredResult, changed_paths
 from upshift.cli.demo.serving import keep_serving
 from upshift.cli.demo.terminal import show_findings, show_result
+from upshift.cli.demo.writing import writing
 from upshift.errors import ApplicationLoadError, IndexAdviceError, ProofError
 from upshift.load import Request
 from upshift.prove import Design, Scenario, Variant, compare
 from upshift.sql import IndexAdvice, apply_indexes, engine_for
 
 if TYPE_CHECKING:
+    from upshift.cli.demo.agreement import Agreement
     from upshift.cli.demo.databases import Databases
     from upshift.cli.demo.manifest import Manifest
     from upshift.cli.demo.observer import Seen
     from upshift.prove import Comparison
 
 STEPS = 7
+STEPS_OF_STORING = 2
+
+DESIGN = Design(requests=100, min_requests=4, rounds=2, warmup=2, budget_seconds=0.2, connections=2)
+STORED_DESIGN = Design(requests=160, min_requests=40, rounds=2, warmup=8, budget_seconds=1.5, connections=2)
+"""More requests than the first: each path is asked for often enough that what is stored can be given."""
+
+WRITES_PER_SECOND = 1.0
+"""Changes a second while what is stored is proved."""
 
 
 @click.command()
@@ -57,14 +70,28 @@ STEPS = 7
     type=click.Path(dir_okay=False, path_type=Path),
     help="Where the HTML report is written.",
 )
+@click.option(
+    "--fix",
+    "further",
+    type=click.Choice(["cache"]),
+    multiple=True,
+    help="cache: store responses as well, while the data is written to.",
+)
 @click.option("--exit", "leave", is_flag=True, help="End when done, also at a terminal.")
-def demo(folder: Path | None, sqlite: bool, pairs: int, report: Path, leave: bool) -> None:
+def demo(
+    folder: Path | None, sqlite: bool, pairs: int, report: Path, further: tuple[str, ...], leave: bool
+) -> None:
     """Find, fix and prove on a real application: start a database, load it, observe, repair, compare."""
     started = time.monotonic()
     manifest = read_manifest(folder or default_folder())
     check_place(report)
+    stores = "cache" in further
+    if stores and not (manifest.responses and manifest.write):
+        raise ApplicationLoadError(
+            f"{manifest.name}'s demo.toml has no responses, or no write, for --fix cache"
+        )
     console = Console(highlight=False)
-    with Progress(console, STEPS) as progress, ExitStack() as stack:
+    with Progress(console, STEPS + STEPS_OF_STORING * stores) as progress, ExitStack() as stack:
         progress.begin("starting a database")
         databases = stack.enter_context(open_databases(sqlite=sqlite))
         progress.done(f"{databases.label} is up")
@@ -85,6 +112,7 @@ def demo(folder: Path | None, sqlite: bool, pairs: int, report: Path, leave: boo
         progress.begin("comparing fresh processes of the application as it is and with the fixes")
         comparison = _prove(manifest, databases, pairs, progress)
         progress.done("proved by interleaved comparison of fresh processes")
+        stored = _store(manifest, databases, pairs, before, progress) if stores else None
         result = Result(
             manifest=manifest,
             database=databases.label,
@@ -92,6 +120,7 @@ def demo(folder: Path | None, sqlite: bool, pairs: int, report: Path, leave: boo
             after=after,
             indexes=indexes,
             comparison=comparison,
+            stored=stored,
             seconds=time.monotonic() - started,
         )
         show_result(console, result)
@@ -138,29 +167,66 @@ def _check_unchanged(before: Seen, after: Seen) -> None:
         raise ProofError(f"the fixes changed the answers to {', '.join(changed)}; nothing is proved")
 
 
+def _store(
+    manifest: Manifest, databases: Databases, pairs: int, before: Seen, progress: Progress
+) -> StoredResult:
+    """Store the responses, and prove what that adds to the other fixes while the data is written to."""
+    with TemporaryDirectory(prefix="upshift-demo-") as folder:
+        progress.begin("comparing all answers with stored ones while the data is written to")
+        agreement = find_agreement(manifest, databases.after, Path(folder) / "agreement.page")
+        _check_agreement(before, agreement)
+        progress.done(
+            f"stored answers are unchanged: {agreement.compared} compared,"
+            f" {agreement.hits} of them stored, during {agreement.writes} writes"
+        )
+        progress.begin("comparing fresh processes with the fixes, and with responses stored as well")
+        page = Path(folder) / "cache.page"
+        variable = manifest.database_url_variable
+        base = Variant("fixed", _fixed(manifest, "{port}"), {variable: databases.after})
+        head = Variant("stored", _stored(manifest, page), {variable: databases.after})
+        with writing(manifest, databases.after, page, WRITES_PER_SECOND) as writer:
+            comparison = _compare(manifest, databases, base, head, STORED_DESIGN, pairs, progress)
+        progress.done(f"proved by interleaved comparison during {writer.writes} writes")
+    return StoredResult(agreement, comparison, writer.writes)
+
+
+def _check_agreement(before: Seen, agreement: Agreement) -> None:
+    changed = [path for path, body in agreement.bodies.items() if before.bodies[path] != body]
+    if changed or agreement.stale:
+        raise ProofError(
+            f"stored answers are not what they have to be, for {', '.join([*changed, *agreement.stale])};"
+            " nothing is proved"
+        )
+    missing = sorted(before.bodies.keys() - agreement.bodies.keys())
+    if missing:
+        raise ProofError(f"no answer was stored for {', '.join(missing)}")
+
+
 def _prove(manifest: Manifest, databases: Databases, pairs: int, progress: Progress) -> Comparison:
     variable = manifest.database_url_variable
     base = Variant("before", _plain(manifest), {variable: databases.before})
     head = Variant("after", _fixed(manifest, "{port}"), {variable: databases.after})
+    return _compare(manifest, databases, base, head, DESIGN, pairs, progress)
+
+
+def _compare(
+    manifest: Manifest,
+    databases: Databases,
+    base: Variant,
+    head: Variant,
+    design: Design,
+    pairs: int,
+    progress: Progress,
+) -> Comparison:
     scenarios = [
         Scenario(each.name, [Request("GET", path, {"accept-encoding": "gzip"}) for path in each.paths])
         for each in manifest.endpoint
     ]
-    design = Design(
-        pairs=pairs,
-        requests=100,
-        min_requests=4,
-        rounds=2,
-        warmup=2,
-        budget_seconds=0.2,
-        connections=2,
-        count_cpu_of=databases.processes,
-    )
     return compare(
         base,
         head,
         scenarios,
-        design,
+        replace(design, pairs=pairs, count_cpu_of=databases.processes),
         on_progress=lambda done, total, what: progress.part(f"{done}/{total} {what}"),
     )
 
@@ -177,6 +243,11 @@ def _fixed(manifest: Manifest, port: str) -> tuple[str, ...]:
         *(sys.executable, "-m", "upshift", "serve", manifest.app, "--app-dir", manifest.app_dir),
         *("--port", port, "--log-level", "warning", "--batching", "--compression"),
     )
+
+
+def _stored(manifest: Manifest, page: Path) -> tuple[str, ...]:
+    patterns = [word for pattern in manifest.responses for word in ("--responses", pattern)]
+    return (*_fixed(manifest, "{port}"), *patterns, "--cache-page", str(page))
 
 
 def _keep_serving(manifest: Manifest, databases: Databases, console: Console) -> None:

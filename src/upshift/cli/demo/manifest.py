@@ -7,6 +7,8 @@
     app-dir = ".."                           # put on the import path; relative to this file
     load = "shopease.dataset"                # python -m … --url URL fills an empty database
     database-url-variable = "DATABASE_URL"   # where the application reads its database from
+    responses = ["/products*"]               # what `--fix cache` stores
+    write = "shopease.shopkeeper:work"       # what goes on meanwhile: commits one change, given a Random
 
     [[endpoint]]
     name = "product list"
@@ -48,6 +50,8 @@ class Manifest(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_field
         load: the module that fills a database when it is run with `--url`.
         database_url_variable: the variable from which the application takes its database.
         endpoint: its endpoints.
+        responses: patterns of the paths whose responses may be stored.
+        write: a function that is called with a `random.Random`, and commits one change; `module:attribute`.
     """
 
     name: str
@@ -56,6 +60,8 @@ class Manifest(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_field
     load: str
     database_url_variable: str
     endpoint: Annotated[tuple[Endpoint, ...], msgspec.Meta(min_length=1)]
+    responses: tuple[str, ...] = ()
+    write: str = ""
 
 
 def read_manifest(folder: Path) -> Manifest:

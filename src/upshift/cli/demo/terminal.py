@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from upshift.cli.demo.observer import Seen
-    from upshift.cli.demo.result import Result
+    from upshift.cli.demo.result import Result, StoredResult
 
 
 def show_findings(console: Console, seen: Seen) -> None:
@@ -48,6 +48,25 @@ def show_result(console: Console, result: Result) -> None:
         f" {len(rows)} endpoints, {result.comparison.design.pairs} pairs of fresh processes."
     )
     console.print(f"A/A: {result.control}.\n")
+    if result.stored is not None:
+        _show_stored(console, result, result.stored)
+
+
+def _show_stored(console: Console, result: Result, stored: StoredResult) -> None:
+    console.print(f"[bold]With responses stored as well[/], during {stored.writes} writes, fixed → stored")
+    console.print(
+        _grid(
+            ("endpoint", "CPU ms", "p50 ms", "less CPU (interval)", "verdict", "in all"),
+            ((row.name, row.cpu, row.p50, row.ratio, row.verdict, row.total) for row in result.stored_rows()),
+        )
+    )
+    agreement = stored.agreement
+    console.print(
+        f"A request costs [bold]{result.total_speedup:.0f}x[/] less CPU than at the start ({result.counted})."
+        f" None of {agreement.compared} answers was stale during {agreement.writes} writes;"
+        f" {agreement.hits} were stored ones."
+    )
+    console.print(f"A/A: {result.stored_control}.\n")
 
 
 def _grid(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
