@@ -1,8 +1,9 @@
 """Keys of requests: what an answer depends on beside the data.
 
-That is the address asked for with its scheme and host, since answers contain links; the query in an order of
-its own; the request's `Origin`, as CORS headers follow from it, often without a word in `Vary`; the header
-fields by which the application's answers are known to vary; and the identity that the application tells.
+That is the address asked for with its scheme and host, also as proxies tell them, since answers contain
+links; the query in an order of its own; the request's `Origin`, as CORS headers follow from it, often without
+a word in `Vary`; the header fields by which the application's answers are known to vary; and the identity
+that the application tells.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ MAX_KEY = 8_192
 Key = tuple["Hashable", ...]
 """What stands for a request: place, scheme, path, query, identity, and the values of header fields."""
 
-ALWAYS = (b"host", b"origin")
-"""Header fields whose values are in every key, before those that answers are known to vary by."""
+ALWAYS = (b"host", b"origin", b"x-forwarded-host", b"x-forwarded-prefix", b"x-forwarded-proto")
+"""Header fields whose values are in every key, before those that answers are known to vary by: an application
+may take its own address from any of them, and nobody may put another one into what others are given."""
 
 _BEFORE_FIELDS = 5
 

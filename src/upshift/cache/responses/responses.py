@@ -63,8 +63,8 @@ class Responses:
             pattern: the paths: `*` stands for anything, `{name}` for one part between slashes.
             ttl: how long one is given at most, though nothing it depends on is written; each a little
                 shorter, by chance. None for no limit but what its Cache-Control says.
-            identity: tells for whom the response to a request is, such as a session's user; None where it is
-                for everybody. Without it, requests with cookies or Authorization are left to the application.
+            identity: tells for whom the response to a request is, such as a session's user. Without it, and
+                where it tells None, requests with cookies or Authorization are left to the application.
             vary: names of request header fields that they depend on, beside those that they name in `Vary`.
             tags: further names that they depend on, for `invalidate`; `{name}` stands for that part of the
                 path.

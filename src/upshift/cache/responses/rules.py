@@ -29,8 +29,10 @@ IDENTIFYING = frozenset({b"authorization", b"cookie"})
 
 PASSING = frozenset({
     b"content-length", b"if-match", b"if-range", b"if-unmodified-since", b"range", b"transfer-encoding",
+    b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-original-url", b"x-rewrite-url",
 })  # fmt: skip
-"""Fields of requests that only the application can answer: for a part, on a condition, with a body."""
+"""Fields of requests that only the application can answer: for a part, on a condition, with a body, or for
+something else than the address says."""
 
 UNCOMMON = PASSING | IDENTIFYING | {
     b"cache-control", b"if-modified-since", b"if-none-match", b"pragma",
@@ -60,7 +62,8 @@ class Rule:
         names: the header fields whose values are in a key: some always, and those that answers are known to
             vary by, told and learned.
         places: for each field of requests that has to be read, its place among these, or `NOWHERE`.
-        credentials: fields that tell who asks, without the answers being known to vary by it.
+        credentials: fields that tell who asks, without the answers being known to vary by it; they count
+            where there is no identity.
         expected: tags that answers have been seen to depend on.
 
     Raises:
@@ -134,7 +137,7 @@ class Rule:
         self.names = (*ALWAYS, *sorted(varies.difference(ALWAYS)))
         # To vary by Authorization is not enough where the application says so by Vary (RFC 9111 §3.5).
         known = self.told | (varies - {b"authorization"})
-        self.credentials = frozenset() if self.identity is not None else IDENTIFYING - known
+        self.credentials = IDENTIFYING - known
         # A field that needs a look has no place that a request with nothing special could fill.
         self.places = {name: place for place, name in enumerate(self.names)} | dict.fromkeys(
             UNCOMMON, NOWHERE

@@ -128,6 +128,8 @@ async def test_who_wants_only_what_is_stored_is_told_where_there_is_nothing(serv
         (b"content-length", b"2"),
         (b"transfer-encoding", b"chunked"),
         (b"cache-control", b"x" * 1_001),
+        (b"x-http-method-override", b"DELETE"),
+        (b"x-original-url", b"/admin"),
     ],
 )
 async def test_what_only_the_application_can_answer_passes_by(served, app, header):

