@@ -53,6 +53,7 @@ def show_result(console: Console, result: Result) -> None:
 
 
 def _show_stored(console: Console, result: Result, stored: StoredResult) -> None:
+    """Print what storing responses adds; everything fits into 80 columns."""
     console.print(f"[bold]With responses stored as well[/], during {stored.writes} writes, fixed → stored")
     console.print(
         _grid(
