@@ -13,6 +13,8 @@ Every one is an `UpshiftError`, so a caller that wants them all catches one name
     ├── CacheKeyError            no key can be made from a cached function's parameters or arguments
     ├── CacheUnreachableError    nothing was committed, as the cache's Redis could not be told of it
     ├── CodecError               a value cannot be kept as bytes, or bytes are no value of that kind
+    ├── WriteBehindError         a write is not acknowledged: the disk did not take it, or it was closed
+    │   └── WriteBehindFullError … as there was no room for it; it is certain not to be written
     ├── ServerUnavailableError   an embedded server could not be had or did not start
     ├── LoadError                a load test cannot run as asked
     └── ProofError               a comparison is void: a variant did not start, died or misbehaved
@@ -74,6 +76,14 @@ class CacheKeyError(UpshiftError, TypeError):
 
 class CodecError(UpshiftError):
     """A value cannot be kept as bytes and come back as it was, or bytes are none of such a value."""
+
+
+class WriteBehindError(UpshiftError):
+    """A write is not acknowledged: the disk did not take it, or the write-behind has been closed."""
+
+
+class WriteBehindFullError(WriteBehindError):
+    """There was no room for a write in time. It is not written."""
 
 
 class CacheUnreachableError(UpshiftError):

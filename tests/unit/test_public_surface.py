@@ -19,8 +19,12 @@ SURFACE = {
         "Cache",
         "CachedAsyncFunction",
         "CachedFunction",
+        "DeadLetter",
         "Entities",
         "Statistics",
+        "WriteBehind",
+        "WriteStatistics",
+        "Writes",
         "with_cached_get",
     },
     "upshift.record": {

@@ -9,6 +9,7 @@ from upshift.cache.cache import Cache
 from upshift.cache.entities import Entities, with_cached_get
 from upshift.cache.functions import MISSING, CachedAsyncFunction, CachedFunction
 from upshift.cache.statistics import Statistics
+from upshift.cache.writes import DeadLetter, WriteBehind, Writes, WriteStatistics
 
 __all__ = [
     "MISSING",
@@ -16,7 +17,11 @@ __all__ = [
     "Cache",
     "CachedAsyncFunction",
     "CachedFunction",
+    "DeadLetter",
     "Entities",
     "Statistics",
+    "WriteBehind",
+    "WriteStatistics",
+    "Writes",
     "with_cached_get",
 ]

@@ -45,6 +45,7 @@ from upshift.cache.tokens import Carrier, ListenedTokens, LocalTokens, PageToken
 from upshift.cache.triggers import Listener
 from upshift.cache.values import NAMESPACE, Values
 from upshift.cache.warming import CONCURRENCY, Warmed, warm
+from upshift.cache.writes import Writes
 from upshift.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class Cache:
     Attributes:
         aio: the same to be awaited, see `AsyncCache`.
         responses: keeps HTTP responses when it is called, see `Responses`.
+        writes: writes by way of the cache: write-through and write-behind, see `Writes`.
 
     Example:
         >>> cache = Cache()
@@ -163,6 +165,7 @@ class Cache:
         self.responses = (
             Responses(self._store) if self._shared is None else self._shared.responses(self._store)
         )
+        self.writes = Writes(lambda tags: self._store(NAMESPACE).renew(tags))
 
     def watch(self, engines: Iterable[Engine | AsyncEngine], *, may_lag: bool = False) -> None:
         """Take what is read and written from the statements of engines, from now on.
@@ -475,8 +478,9 @@ class Cache:
     def close(self) -> None:
         """Let go of the engines, and drop every entry. Calling it twice does nothing more.
 
-        From then on writes are not seen, so nothing is kept any more.
+        From then on writes are not seen, so nothing is kept any more. What waits to be flushed is, before.
         """
+        self.writes.close()
         for hooks in self._hooks:
             hooks.close()
         for listener in self._listeners:
