@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from datetime import date
@@ -12,9 +15,10 @@ from uuid import UUID
 import psycopg
 import pytest
 from sqlalchemy import Date, Integer, String, create_engine, select, text
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from upshift.cache import Cache
+from upshift.cache import Cache, auditor
 from upshift.cache.dependencies import EVERYTHING
 from upshift.cache.triggers import listener as listening
 from upshift.cache.triggers.definition import PREFIX, Watched
@@ -401,3 +405,98 @@ def test_a_table_that_is_locked_is_left_with_a_reason(engine, outside, monkeypat
         outside.execute("LOCK TABLE product IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(MaintenanceError, match=r'"public"."product" were left'):
             install(engine, [Watched("public", "product", (), ("id",))])
+
+
+FORKING = """
+import os, sys, time
+from sqlalchemy import create_engine, text
+from upshift.cache import Cache, auditor
+
+engine = create_engine(sys.argv[1])
+cache = Cache()
+cache.watch([engine])
+listener = cache.listen(engine)
+assert listener.wait(20)
+
+@cache.cached(namespace="f")
+def price():
+    with engine.connect() as connection:
+        return connection.scalar(text("SELECT price FROM product WHERE id = 1"))
+
+assert price() == price() == 0
+child = os.fork()
+if child == 0:
+    engine.dispose(close=False)
+    assert listener.wait(20) and price() == 0
+    print("listening", flush=True)
+    ends = time.monotonic() + 20
+    while price() != 7 and time.monotonic() < ends:
+        time.sleep(0.01)
+    print(price(), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+
+
+def test_a_forked_process_listens_for_itself_and_one_that_ends_says_nothing(engine, outside):
+    address = engine.url.render_as_string(hide_password=False)
+    command = [sys.executable, "-c", FORKING, address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "listening\n"
+        outside.execute("UPDATE product SET price = 7 WHERE id = 1")
+        assert process.stdout.readline() == "7\n"
+        _, errors = process.communicate(timeout=DEADLINE)
+
+    assert (process.returncode, errors) == (0, "")  # though nobody closed the cache
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_a_cache_in_redis_hears_of_others_and_audits(engine, outside, valkey_server, monkeypatch, kind):
+    monkeypatch.setattr(auditor, "REST", 0.0)
+    asynchronous = create_async_engine(engine.url)
+    cache = Cache(valkey_server.url, name=f"triggers {kind}", timeout="5s", audit=1)
+    cache.watch([engine, asynchronous])
+    assert cache.listen(engine).wait(DEADLINE)
+    rates = {"TWD": 32}
+
+    @cache.cached(namespace="sync")
+    def price_sync(number):
+        with Session(engine) as session:
+            return session.get(Product, number).price
+
+    @cache.cached(namespace="async")
+    async def price_async(number):
+        async with AsyncSession(asynchronous) as session:
+            return (await session.get(Product, number)).price
+
+    @cache.cached(namespace="rate sync")
+    def rate_sync(currency):
+        return rates[currency]
+
+    @cache.cached(namespace="rate async")
+    async def rate_async(currency):
+        return rates[currency]
+
+    async def price():
+        return await price_async(1) if kind == "async" else price_sync(1)
+
+    async def rate():
+        return await rate_async("TWD") if kind == "async" else rate_sync("TWD")
+
+    async def until(call, is_meant):
+        async with asyncio.timeout(DEADLINE):
+            while not is_meant(await call()):  # noqa: ASYNC110 - what it waits for has no event
+                await asyncio.sleep(0.005)
+
+    def hits(namespace):
+        return cache.statistics()[namespace].hits
+
+    await until(price, lambda _: hits(kind) > 0)  # as soon as Redis is taken to be well
+    await until(rate, lambda _: hits(f"rate {kind}") > 0)
+    outside.execute("UPDATE product SET price = 7 WHERE id = 1")
+    await until(price, lambda seen: seen == 7)
+    rates["TWD"] = 33
+    await until(rate, lambda seen: seen == 33)
+    assert cache.statistics()[f"rate {kind}"].stale_served >= 1
+    cache.close()
+    await asynchronous.dispose()

@@ -88,11 +88,13 @@ class Listener:
         self._place = engine.url.render_as_string(hide_password=True)
         self._carrier = carrier
         self._schema = schema
-        self._lost = f"lost {uuid4().hex}"
+        self._intent = ""
         self._listens = threading.Event()
-        self._carrier.announce((EVERYTHING,), self._lost)
+        self._closing = threading.Event()
+        with suppress(Exception):  # its tokens may be far away, and not there: the thread says so again
+            self._lose()
         self._start()
-        after_fork(self._start)
+        after_fork(self._restart)
 
     def wait(self, seconds: float) -> bool:
         """Wait until it listens, and return whether it does."""
@@ -104,10 +106,18 @@ class Listener:
         with suppress(RuntimeError):  # the loop has ended before
             self._loop.call_soon_threadsafe(self._end)
         self._thread.join(CONNECT_SECONDS)
-        self._carrier.settle((EVERYTHING,), self._lost)  # others may share the tokens, and listen
+        with suppress(Exception):  # others may share the tokens, and listen; else the intent ends by itself
+            self._regain()
+        self.is_listening = False
+
+    def _restart(self) -> None:
+        """In a forked child: have a thread and a connection of its own, as those of the parent are not."""
+        if not self._closing.is_set():
+            self._closing, self._listens = threading.Event(), threading.Event()
+            self.is_listening = False
+            self._start()
 
     def _start(self) -> None:
-        self._closing = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="upshift-cache-listener", daemon=True)
         self._thread.start()
@@ -159,8 +169,10 @@ class Listener:
                     continue
                 await _answered(connection, connection.execute("SELECT 1"))
         finally:
-            await asyncio.shield(asyncio.to_thread(self._lose))
-            connection.pgconn.finish()
+            try:
+                await asyncio.shield(asyncio.to_thread(self._lose))
+            finally:
+                connection.pgconn.finish()
 
     async def _check_triggers(self, connection: psycopg.AsyncConnection[Any]) -> None:
         row = await (await connection.execute(_HAS_TRIGGERS)).fetchone()
@@ -184,12 +196,18 @@ class Listener:
         self._carrier.settle(tags, transaction)
 
     def _lose(self) -> None:
+        """Take away the token of everything, until `_regain`; again, before the intent for it ends."""
         self.is_listening = False
         self._listens.clear()
-        self._carrier.announce((EVERYTHING,), self._lost)
+        before, self._intent = self._intent, uuid4().hex
+        self._carrier.announce((EVERYTHING,), self._intent)
+        if before:
+            self._carrier.settle((EVERYTHING,), before)
 
     def _regain(self) -> None:
-        self._carrier.settle((EVERYTHING,), self._lost)
+        if self._intent:
+            self._carrier.settle((EVERYTHING,), self._intent)
+        self._intent = ""
         self.is_listening = True
         self._listens.set()
 
