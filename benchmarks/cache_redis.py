@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from upshift.testing.servers import ValkeyServer
 
-    Ask = Callable[[], Awaitable[object]]
+    Ask = Callable[[int], Awaitable[object]]
 
 BLOCKS = 60
 CALLS = 60
@@ -46,7 +46,7 @@ TASKS = 8
 
 
 class Contestants(NamedTuple):
-    """What is asked for the same value."""
+    """What is asked for the same values."""
 
     in_redis: Ask
     in_memory: Ask
@@ -77,23 +77,25 @@ async def contestants(server: ValkeyServer, caches: list[Cache], client: Redis) 
     async def of_cashews(number: int) -> dict[str, object]:
         return VALUE | {"id": number}
 
-    await of_cashews(7)
-    await client.set("bare", bytes(await client.strlen("{upshift:near}:e:dish:7|")))
-    return Contestants(
-        lambda: from_redis(7), lambda: from_memory(7), lambda: client.get("bare"), lambda: of_cashews(7)
-    )
+    for number in range(AT_ONCE):
+        for ask in (from_redis, from_memory, of_cashews):
+            await ask(number)
+        size = await client.strlen(f"{{upshift:near}}:e:dish:{number}|")
+        await client.set(f"bare:{number}", bytes(size))
+    return Contestants(from_redis, from_memory, lambda number: client.get(f"bare:{number}"), of_cashews)
 
 
 async def one_by_one(ask: Ask) -> float:
     began = perf_counter()
     for _ in range(CALLS):
-        await ask()
+        await ask(7)
     return (perf_counter() - began) / CALLS * 1e6
 
 
 async def at_once(ask: Ask) -> float:
+    """Ask for as many values at once, each another."""
     began = perf_counter()
-    await asyncio.gather(*(ask() for _ in range(AT_ONCE)))
+    await asyncio.gather(*(ask(number) for number in range(AT_ONCE)))
     return (perf_counter() - began) / AT_ONCE * 1e6
 
 

@@ -29,10 +29,11 @@ class Timing(NamedTuple):
     """How long things take and last, in seconds.
 
     Attributes:
-        answer: how long an answer may take.
+        answer: how long an answer may take that a call waits for.
+        patience: how long one may take that only the heartbeat waits for.
         fence: how long a fence lives without heartbeats.
         closed: how long nobody may stamp under a new fence; longer than a process takes to notice that Redis
-            is back and has a new fence, and to tell what it is about to commit.
+            is back, from one try to the end of the next, and to tell what it is about to commit.
         beat: from one heartbeat to the next.
         first_probe: from a failure to the next try.
         last_probe: the longest that a try waits for the one before; each waits twice as long until then.
@@ -42,6 +43,7 @@ class Timing(NamedTuple):
     """
 
     answer: float = 0.04
+    patience: float = 0.2
     fence: float = 1.0
     closed: float = 1.0
     beat: float = 0.25
@@ -61,7 +63,7 @@ class Heart:
     """The heartbeat of one process.
 
     Args:
-        links: connections to Redis.
+        links: connections of its own to Redis.
         keys: the cache's.
         timing: when.
         circuit: is closed by it, and opened.
@@ -92,6 +94,7 @@ class Heart:
         self._wake = wake
         self._let_go: list[tuple[bytes, str]] = []
         self._failures = 0
+        self._is_away = False
         self._has_stopped = False
 
     def start(self) -> None:
@@ -116,14 +119,16 @@ class Heart:
             self._tell()
         except Unreachable as error:
             self._circuit.failed(began, str(error))
-            if not self._failures:
+            if self._circuit.is_open and not self._is_away:
+                self._is_away = True
                 logger.warning("the cache's Redis is away, and functions run uncached: %s", error)
             self._release()
             seconds = min(self._timing.first_probe * (1 << min(self._failures, 16)), self._timing.last_probe)
             self._failures += 1
             return seconds * uniform(0.5, 1)  # noqa: S311 - no secret
         self._circuit.beaten(began)
-        if self._failures:
+        if self._is_away:
+            self._is_away = False
             logger.warning("the cache's Redis is back")
         self._failures = 0
         return self._timing.beat * uniform(0.8, 1)  # noqa: S311 - no secret

@@ -180,20 +180,23 @@ class Remote:
         self._async_links = AsyncLinks(self._finder, join, timing.answer)
         self.circuit = Circuit(timing.fence, timing.closed, self.wake.set)
         self.owed = Owed(timing.intent, monotonic)
-        self.heart = Heart(self._links, keys, timing, self.circuit, self.owed, self.wake)
-        self._closing = finalize(self, _end, self.heart, self._links)
+        hearts = SyncLinks(self._finder, join, max(timing.answer, timing.patience))
+        self.heart = Heart(hearts, keys, timing, self.circuit, self.owed, self.wake)
+        self._closing = finalize(self, _end, self.heart, (self._links, hearts))
 
     def _begin_again(self) -> None:
         """In a forked child: leave to the parent what it has open and owes, and have a heart of its own."""
         if self._closing.alive:
-            self._closing.detach()
-            self._links.close()  # the child's descriptors; the parent's stay open
+            detached = self._closing.detach()
+            assert detached is not None
+            _end(*detached[2])  # the child's descriptors are closed; the parent's stay open
             self._begin()
             if self._is_beating:
                 self.heart.start()
 
 
-def _end(heart: Heart, links: SyncLinks) -> None:
+def _end(heart: Heart, pools: tuple[SyncLinks, ...]) -> None:
     with suppress(Exception):
         heart.stop()
-        links.close()
+        for links in pools:
+            links.close()

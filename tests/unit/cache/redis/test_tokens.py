@@ -87,7 +87,7 @@ def test_a_settled_transaction_whose_announcement_comes_late_leaves_no_intent(pr
 
 def test_intents_that_were_evicted_close_the_cache_until_they_are_there_again(process, client):
     one, other = process(), process()
-    held = one.tokens.stamp(["user"])
+    held = other.tokens.stamp(["user"])  # on a connection that is there from now on
     one.tokens.announce(["product"], "a")
     client.delete(one.remote.keys.intents)
 
