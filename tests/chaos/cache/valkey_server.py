@@ -1,0 +1,79 @@
+"""A Valkey that can be stopped, killed and started again at its place."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from redis import Redis
+
+from upshift.testing.servers.binaries import find_valkey
+
+START_SECONDS = 20
+
+
+class Valkey:
+    """A server of its own.
+
+    Args:
+        folder: where its socket is; its path must be short.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._socket = folder / "valkey.sock"
+        self.url = f"unix://{self._socket}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start, and return when it answers."""
+        options = {"--port": "0", "--unixsocket": self._socket, "--save": "", "--dir": self._socket.parent}
+        self._process = subprocess.Popen(
+            [find_valkey(), *(part for option in options.items() for part in option)],
+            stdout=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            assert time.monotonic() < deadline, "the Valkey does not start"
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """Have it hang."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def empty(self) -> None:
+        with Redis.from_url(self.url) as client:
+            client.flushall()
+
+    def drop_connections(self) -> None:
+        with Redis.from_url(self.url) as client:
+            client.client_kill_filter(_type="normal", skipme=True)
+
+    def _answers(self) -> bool:
+        with suppress(Exception), Redis.from_url(self.url) as client:
+            return bool(client.ping())
+        return False
+
+
+@contextmanager
+def valkey(folder: Path) -> Iterator[Valkey]:
+    server = Valkey(folder)
+    try:
+        yield server
+    finally:
+        server.go_on()
+        server.kill()
