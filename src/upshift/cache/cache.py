@@ -40,6 +40,7 @@ from upshift.cache.functions import (
 from upshift.cache.keys import CallKeys
 from upshift.cache.memory import Memory
 from upshift.cache.responses import Responses
+from upshift.cache.state import CacheState, ListenerState
 from upshift.cache.statistics import Statistics, time_of_hit
 from upshift.cache.tokens import Carrier, ListenedTokens, LocalTokens, PageTokens
 from upshift.cache.triggers import Listener
@@ -149,6 +150,9 @@ class Cache:
             carrier = self._shared.tokens
         else:
             carrier = LocalTokens() if page is None else PageTokens(Path(page))
+        self._carrier = carrier
+        self._page = "" if page is None else str(page)
+        self._watched: list[Engine] = []
         self._tokens: ListenedTokens[tuple[Any, ...]] = ListenedTokens(carrier)
         self._tables = StatementTables(views)
         self._hooks: list[CommitHooks] = []
@@ -175,6 +179,7 @@ class Cache:
             may_lag: whether they lead to replicas; what is read there is never kept.
         """
         sync_engines = [each.sync_engine if isinstance(each, AsyncEngine) else each for each in engines]
+        self._watched += sync_engines
         if self._auditor is not None:
             self._auditor.watch(sync_engines)
         self._hooks.append(CommitHooks(sync_engines, self._tokens, self._tables, self._now, may_lag=may_lag))
@@ -475,6 +480,29 @@ class Cache:
             for namespace, counted in tuple(self._statistics.items())
         }
 
+    def state(self) -> CacheState:
+        """Return where its tokens are, what it watches and hears, and how Redis is. Nobody is asked for it.
+
+        Example:
+            >>> cache = Cache()
+            >>> cache.state().place, cache.state().entries
+            ('process', 0)
+        """
+        watched = [each.url.render_as_string(hide_password=True) for each in self._watched]
+        return CacheState(
+            place="redis" if self._shared is not None else "page" if self._page else "process",
+            page=self._page,
+            entries=len(self._memory.entries),
+            bytes=self._memory.bytes,
+            watched=tuple(dict.fromkeys(watched)),
+            faults=self._carrier.faults if isinstance(self._carrier, PageTokens) else 0,
+            redis=None if self._shared is None else self._shared.state(),
+            listeners=tuple(
+                ListenerState(each.place, each.is_listening, each.heard, each.faults)
+                for each in self._listeners
+            ),
+        )
+
     def close(self) -> None:
         """Let go of the engines, and drop every entry. Calling it twice does nothing more.
 
@@ -486,6 +514,7 @@ class Cache:
         for listener in self._listeners:
             listener.close()
         self._hooks.clear()
+        self._watched.clear()
         self._listeners.clear()
         if self._auditor is not None:
             self._auditor.close()

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from upshift.cache.tokens import Carrier
 
 
+MAX_REASONS = 50
+"""Reasons that are counted apart in a namespace: some name what could not be kept."""
+
+OTHER_REASONS = "for other reasons"
+
+
 @dataclass(slots=True)
 class Statistics:
     """Counts of one namespace since the start.
@@ -26,13 +32,14 @@ class Statistics:
         stale_prevented: entries found that were not served, as what they depend on had been written.
         expired: entries found whose time was up.
         bypassed: calls past the cache, of tasks that had written what the value depends on.
-        refused: values not kept, by the reason.
+        refused: values not kept, by the reason; `MAX_REASONS` of them, and `OTHER_REASONS` for the rest.
         evictions: entries that made room for others.
         refreshed: values that were loaded anew in the background, ahead of their end or after a commit.
         errors: loads that failed.
         stale_served_on_error: calls whose load failed, and which got the last value, as they had asked.
         audited: hits for which the function was run again, to compare.
         stale_served: those that had served what was not right any more, though the tokens said so.
+        not_modified: hits that clients were told to have already (304); of responses only.
         entries: values that are kept now.
         bytes: what they take, about.
         hit_seconds: what finding one of them takes, measured when asked; NaN where there is none, and where
@@ -53,6 +60,7 @@ class Statistics:
     stale_served_on_error: int = 0
     audited: int = 0
     stale_served: int = 0
+    not_modified: int = 0
     entries: int = 0
     bytes: int = 0
     hit_seconds: float = nan
@@ -73,6 +81,8 @@ class Statistics:
 
     def refuse(self, reason: str) -> None:
         """Count a value that was not kept."""
+        if reason not in self.refused and len(self.refused) >= MAX_REASONS:
+            reason = OTHER_REASONS
         self.refused[reason] = self.refused.get(reason, 0) + 1
 
 

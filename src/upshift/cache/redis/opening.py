@@ -12,6 +12,7 @@ from upshift.cache.redis.tier import Tier
 from upshift.cache.redis.tokens import RedisTokens
 from upshift.cache.redis.values import SharedValues
 from upshift.cache.responses import Responses
+from upshift.cache.state import RedisState
 from upshift.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class InRedis:
             raise SettingsError(f"the name of a cache is part of its keys' hash tag, and cannot be {name!r}")
         if unreachable not in {"wait", "refuse"}:
             raise SettingsError(f"unreachable is 'wait' or 'refuse', not {unreachable!r}")
+        self._name = name
         remote = Remote(where, name, timing)
         self.tokens = RedisTokens(remote, unreachable)
         self._shared = Shared(remote, self.tokens, Tier(remote, self.tokens), Plans(), lease)
@@ -76,6 +78,20 @@ class InRedis:
     def responses(self, store_of: Callable[[str], Store]) -> Responses:
         """Return what keeps HTTP responses."""
         return Responses(store_of, self._shared)
+
+    def state(self) -> RedisState:
+        """Return what this process knows of Redis, which is not asked."""
+        remote, circuit = self._shared.remote, self._shared.remote.circuit
+        return RedisState(
+            name=self._name,
+            server=str(remote._finder.found or ""),
+            is_usable=circuit.is_usable(),
+            openings=circuit.openings,
+            reason="" if circuit.is_usable() else circuit.reason,
+            malformed=self._shared.tier.malformed,
+            unannounced=self.tokens.faults,
+            owed=len(remote.owed.all()),
+        )
 
     def clear(self) -> None:
         """Delete every entry in Redis."""

@@ -172,6 +172,7 @@ class AnswersFromStore:
                 Making, asked, scope, self._reader, self._shelf, self._unstored, self._route_of
             )
         if not _CONDITIONS.isdisjoint(asked.fields) and is_current(asked.fields, entry.value):
+            asked.rule.store.statistics.not_modified += 1
             return (self._answer(entry, scope, entry.value.not_modified()), None)
         return self._answer(entry, scope), None
 

@@ -72,6 +72,7 @@ class Listener:
         MissingExtraError: psycopg is not installed.
 
     Attributes:
+        place: the database's URL, without a password.
         is_listening: whether it hears what is committed.
         heard: notifications that were heard.
         faults: times when the connection was lost or could not be had, or a notification not understood.
@@ -85,7 +86,7 @@ class Listener:
         if engine.dialect.name != "postgresql":
             raise SettingsError(f"only PostgreSQL tells of what others write, not {engine.dialect.name}")
         self._arguments = engine.dialect.create_connect_args(engine.url)
-        self._place = engine.url.render_as_string(hide_password=True)
+        self.place = engine.url.render_as_string(hide_password=True)
         self._carrier = carrier
         self._schema = schema
         self._intent = ""
@@ -179,7 +180,7 @@ class Listener:
         if row is None or not row[0]:
             logger.warning(
                 "%s has no triggers that tell of what others write: upshift cache install-triggers",
-                self._place,
+                self.place,
             )
 
     def _hear(self, payloads: Sequence[str]) -> None:
@@ -217,7 +218,7 @@ class Listener:
             logger.warning(
                 "what others write to %s is not heard (%s): nothing that was read from a database is cached"
                 " until it is again",
-                self._place,
+                self.place,
                 str(error).strip() or type(error).__name__,
             )
 
