@@ -21,7 +21,7 @@ debian = @{ $(1); } >/dev/null || { \
 	echo "$(2) is not installed, so its tests are skipped (Debian's package $(2) has it)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-sqlalchemy20 chaos-sql lint bench contract prometheus pgbouncer mariadb clean
+.PHONY: help demo test test-sqlalchemy20 chaos-sql chaos-cache lint bench contract prometheus pgbouncer mariadb clean
 
 help:  ## Show the targets
 	@sed -nE 's/^([a-z-]+):.*##  *(.*)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ pgbouncer:  ## Install PgBouncer for its tests, where that is possible
 
 chaos-sql: $(VENV)/.dev  ## Stop, kill and cut off a database under load, with each driver, again and again
 	CHAOS_ROUNDS=$${CHAOS_ROUNDS:-4} $(BIN)/python -m pytest -q tests/chaos/test_database.py $(ARGS)
+
+chaos-cache: $(VENV)/.dev  ## Kill, stop and cut off processes with a cache and its Redis, and judge a million reads
+	CHAOS_ROUNDS=$${CHAOS_ROUNDS:-12} $(BIN)/python -m pytest -q -s tests/chaos/cache $(ARGS)
 
 bench: $(VENV)/.bench  ## Run one benchmark (BENCH=name), or all
 	$(BIN)/python benchmarks/run.py $(BENCH)
