@@ -94,7 +94,8 @@ class Flusher:
         self._ended = ended
         self._size = limits.max_batch
         self._successes = 0
-        self._failing = 0  # failures since the last success
+        self._failing = 0  # failures since the last success, without those that split a batch
+        self._was_retry = False
         self._not_before = 0.0
         self._draining = 0
         self._is_over = False
@@ -138,23 +139,31 @@ class Flusher:
         with self._changed:
             while not self._is_over:
                 now = monotonic()
-                batch = self._pending.batch(self._size, now)
-                due = self._due(batch, now)
+                batch, due = self._batch(now)
+                due = max(due, self._not_before)
                 if batch and due <= now:
+                    self._was_retry = bool(batch[0].failures)
                     for each in batch:
                         each.is_in_flight = True
                     return batch
                 self._changed.wait(max(due - now, 0.001))
             return []
 
-    def _due(self, batch: list[Waiting], now: float) -> float:
-        """Return when a batch is to be flushed, or is to be looked for again."""
-        due = now + self._limits.longest_wait
-        if batch:
-            is_due = self._draining or len(batch) >= self._size or batch[0].failures
-            due = now if is_due else batch[0].since + self._limits.delay
-        retry = self._pending.next_retry()
-        return max(due if retry is None else min(due, retry), self._not_before)
+    def _batch(self, now: float) -> tuple[list[Waiting], float]:
+        """Return the batch that is due; else none, and when there may be one.
+
+        One that has failed is tried again alone, and in turns with those that have not: else it would hold
+        them up whenever it is due again by the time that it has failed.
+        """
+        batch, retry = self._pending.batch(self._size), self._pending.failed(now)
+        due = batch[0].since + self._limits.delay if batch else now + self._limits.longest_wait
+        is_due = bool(batch) and (self._draining > 0 or len(batch) >= self._size or due <= now)
+        if retry is not None and not (is_due and self._was_retry):
+            return [retry], now
+        if is_due:
+            return batch, now
+        next_retry = self._pending.next_retry()
+        return [], due if next_retry is None else min(due, next_retry)
 
     def _call(self, values: dict[Key, Any]) -> None:
         if not self.is_async:
@@ -189,9 +198,9 @@ class Flusher:
     def _failed(self, batch: list[Waiting], error: Exception) -> None:
         now = monotonic()
         self._statistics.note_failure(error)
-        self._failing += 1
         is_away = isinstance(error, _AWAY) or getattr(error, "connection_invalidated", False)
         if is_away or len(batch) == 1:
+            self._failing += 1
             self._not_before = now + self._wait(self._failing)
         if len(batch) > 1:
             if not is_away or self._failing > PATIENCE:

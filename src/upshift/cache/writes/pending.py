@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Pending:
         False
         >>> pending.put(Waiting(2, "stock:7", b"11", 0.0, segment=1))
         True
-        >>> [write.data for write in pending.batch(100, now=0.0)]
+        >>> [write.data for write in pending.batch(100)]
         [b'11']
     """
 
@@ -95,18 +96,13 @@ class Pending:
             del self.entries[write.key]
             self._forget(write)
 
-    def batch(self, most: int, now: float) -> list[Waiting]:
-        """Return the writes to be flushed next; one that has failed is flushed alone."""
-        for write in self._failed.values():
-            if write.retried <= now:
-                return [write]
-        batch = []
-        for write in self.entries.values():
-            if not write.failures:
-                batch.append(write)
-                if len(batch) == most:
-                    break
-        return batch
+    def batch(self, most: int) -> list[Waiting]:
+        """Return the writes to be flushed next, of those that have not failed."""
+        return list(islice((write for write in self.entries.values() if not write.failures), most))
+
+    def failed(self, now: float) -> Waiting | None:
+        """Return a write that has failed and is to be tried again; None if there is none."""
+        return next((write for write in self._failed.values() if write.retried <= now), None)
 
     def fail(self, write: Waiting) -> None:
         """Have a write tried again alone, unless another has taken its place."""
@@ -116,10 +112,6 @@ class Pending:
     def next_retry(self) -> float | None:
         """Return when the next write that has failed is tried again; None if none has."""
         return min((write.retried for write in self._failed.values()), default=None)
-
-    def oldest(self) -> Waiting | None:
-        """Return the first one that has not failed."""
-        return next((write for write in self.entries.values() if not write.failures), None)
 
     def move(self, write: Waiting, segment: int) -> None:
         """Note that a write stands in a later file as well."""
