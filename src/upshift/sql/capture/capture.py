@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from upshift.record import CallSites, LazyLoad, ObjectLoad
 from upshift.record.fingerprint import MAX_PARAMETERS
 from upshift.sql.capture.fetching import SentStatement, time_fetches
-from upshift.sql.capture.products import joined_collections
 from upshift.sql.loading.selectin import BATCH
 from upshift.sql.origin import Origins
 from upshift.sql.wrapping import unwrap, wrap
@@ -36,8 +35,8 @@ logger = logging.getLogger("upshift.sql")
 _KEY = "pk_1"
 """The parameter by which a mapper selects one object by its key."""
 
-_FIRST = 5
-"""See `Origins`: `_observe`, the wrapper and two of SQLAlchemy's frames lie between."""
+_FIRST = 4
+"""See `Origins`: the wrapper and two of SQLAlchemy's frames lie between."""
 
 _NONE: Any = None
 """What stands for parameters where a statement is sent without any."""
@@ -107,7 +106,8 @@ class Capture:
 
         wrap(dialect, "do_execute_no_params", wrapper, self)
 
-    def _executing(
+    # In one piece, as it is on the way of every statement: a call more is a fiftieth of what it costs.
+    def _executing(  # noqa: C901 - see above
         self,
         dialect: Dialect,
         execute: Callable[..., None],
@@ -115,12 +115,13 @@ class Capture:
         is_many: bool = False,
         has_parameters: bool = True,
     ) -> Callable[..., None]:
-        current_record, observe = self._current.get, self._observe
+        current_record, site_of, uses = self._current.get, self._site_of, self._uses
+        checkouts, plans, keep_parameters = self._checkouts, self._plans, self._keep_parameters
         comments = self._comments
         commented = comments and comments.of(dialect, parameters=has_parameters)
 
         # The positions are those of `Dialect.do_execute*`.
-        def wrapper(cursor: Any, sql: str, parameters: Any, context: Any = None) -> None:
+        def wrapper(cursor: Any, sql: str, parameters: Any, context: Any = None) -> None:  # noqa: C901, PLR0912 - likewise
             record = current_record()
             if record is None or self.is_closed:
                 execute(cursor, sql, parameters, context)
@@ -135,68 +136,64 @@ class Capture:
             finally:
                 statement.ended = now = perf_counter()
                 statement.execute_seconds = now - statement.started
-                observe(record, statement, cursor, parameters, context, is_many)
+                try:
+                    # Else it is the dialect's own, such as those that it sends on its first connection.
+                    if context is not None and context.root_connection._allow_autobegin:
+                        statement.site = site_of(sql)
+                        record.add(statement)
+                        checkout = checkouts.get(context._dbapi_connection._connection_record)
+                        # A connection that many requests share, or that outlives its own, would gather
+                        # without end.
+                        if (
+                            checkout is not None
+                            and checkout.record is record
+                            and not record.is_closed
+                            and not record.statements_dropped
+                        ):
+                            if not checkout.statements:
+                                _note_checkout(record, checkout)
+                            checkout.statements.append(statement)
+                        if is_many:
+                            statement.executions = len(parameters)
+                        # Of a SELECT, as far as its first letter tells that: what others send may be large.
+                        # And a mapping that somebody else has made may be used for the next statement again.
+                        elif (
+                            parameters is not None
+                            and sql[0] in "Ss"
+                            and len(parameters) <= MAX_PARAMETERS
+                            and (type(parameters) is tuple or context.compiled)
+                        ):
+                            statement.bound = parameters
+                        if keep_parameters:
+                            statement.parameters = parameters
+                        if (
+                            plans is not None
+                            and statement.execute_seconds >= plans.least_seconds
+                            and not is_many
+                        ):
+                            plans.note(statement, parameters, context.root_connection.dialect)
+                        if "_sa_orm_load_options" in context.execution_options:
+                            _note_loader(context, statement)
+                        if uses is not None:
+                            uses.note(record, context, statement)
+                        if statement.error is None:
+                            statement.capture = self
+                            time_fetches(context, cursor, statement)
+                except Exception as fault:  # noqa: BLE001 - whatever it is, the host goes on
+                    self._count(fault)
 
         return wrapper
 
-    # In one piece, as it is on the way of every statement.
-    def _observe(  # noqa: C901, PLR0912, PLR0913, PLR0917 - see above
-        self,
-        record: Record,
-        statement: SentStatement,
-        cursor: Any,
-        parameters: Any,
-        context: Any,
-        is_many: bool,  # noqa: FBT001 - one call site, on the hot path
-    ) -> None:
-        try:
-            if context is None or not context.root_connection._allow_autobegin:
-                return  # the dialect's own statement, such as those it sends on its first connection
-            statement.site = self._site_of(statement.sql)
-            record.add(statement)
-            checkout = self._checkouts.get(context._dbapi_connection._connection_record)
-            # A connection that many requests share, or that outlives its own, would gather without end.
-            if (
-                checkout is not None
-                and checkout.record is record
-                and not record.statements_dropped
-                and not record.is_closed
-            ):
-                if not checkout.statements:
-                    if record.checkouts is None:
-                        record.checkouts = []
-                    record.checkouts.append(checkout)
-                checkout.statements.append(statement)
-            if is_many:
-                statement.executions = len(parameters)
-            # Of a SELECT, as far as its first letter tells that: what others send may be large. And a mapping
-            # that somebody else has made may be used again for the next statement.
-            elif (
-                parameters is not None
-                and statement.sql[0] in "Ss"
-                and len(parameters) <= MAX_PARAMETERS
-                and (type(parameters) is tuple or context.compiled)
-            ):
-                statement.bound = parameters
-            if self._keep_parameters:
-                statement.parameters = parameters
-            plans = self._plans
-            if plans is not None and statement.execute_seconds >= plans.least_seconds and not is_many:
-                plans.note(statement, parameters, context.root_connection.dialect)
-            if "_sa_orm_load_options" in context.execution_options:
-                _note_loader(context, statement)
-            if self._uses is not None:
-                self._uses.note(record, context, statement)
-            if statement.error is None:
-                compiled = context.compiled
-                if compiled is not None and getattr(compiled.compile_state, "multi_row_eager_loaders", False):
-                    statement.joined = joined_collections(context)
-                statement.capture = self
-                time_fetches(context, cursor, statement)
-        except Exception:
-            self.faults += 1
-            if self.faults == 1:
-                logger.exception("upshift could not observe a statement; requests go on without it")
+    def _count(self, fault: Exception) -> None:
+        self.faults += 1
+        if self.faults == 1:
+            logger.error("upshift could not observe a statement; requests go on without it", exc_info=fault)
+
+
+def _note_checkout(record: Record, checkout: Checkout) -> None:
+    if record.checkouts is None:
+        record.checkouts = []
+    record.checkouts.append(checkout)
 
 
 def _note_loader(context: Any, statement: SentStatement) -> None:

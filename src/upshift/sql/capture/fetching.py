@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.engine import cursor as sa_cursor
 
 from upshift.record import Statement
+from upshift.sql.capture.products import joined_collections
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,6 +153,9 @@ def time_fetches(context: Any, cursor: Any, statement: SentStatement) -> None:
         cursor: the driver's cursor, on which the statement has been executed.
         statement: the statement.
     """
+    compiled = context.compiled
+    if compiled is not None and getattr(compiled.compile_state, "multi_row_eager_loaders", False):
+        statement.joined = joined_collections(context)
     if cursor.description is None:
         if cursor.rowcount >= 0:
             statement.rows = cursor.rowcount

@@ -10,7 +10,7 @@ What is told here waits for others of its kind and is counted with them, as clos
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -170,19 +170,24 @@ class DatabaseMetrics:
             self._lock.release()
 
     def _count(self, returned: Iterable[Checkout], ended: Iterable[_Ended]) -> None:
+        transactions: defaultdict[tuple[str, TransactionOutcome], list[float]] = defaultdict(list)
         for pool, outcome, seconds in ended:
-            series = self._pools.get(pool) or self._find(pool)
-            series.transaction.observe(seconds)
-            series.outcomes[outcome].add()
+            transactions[pool, outcome].append(seconds)
+        by_pool: defaultdict[str, list[Checkout]] = defaultdict(list)
         for checkout in returned:
-            series = self._pools.get(checkout.pool) or self._find(checkout.pool)
-            series.wait.observe(checkout.obtained - checkout.asked)
-            series.use.observe(checkout.returned - checkout.obtained)
+            by_pool[checkout.pool].append(checkout)
             if checkout.record is not None and (idle := checkout.idle_seconds) is not None:
                 self._idle_of(checkout.pool, checkout.record).observe(idle)
             if checkout.began:  # nobody ended the transaction, so the connection was lost
-                series.transaction.observe(checkout.returned - checkout.began)
-                series.outcomes["error"].add()
+                transactions[checkout.pool, "error"].append(checkout.returned - checkout.began)
+        for pool, checkouts in by_pool.items():
+            series = self._pools.get(pool) or self._find(pool)
+            series.wait.observe_some([each.obtained - each.asked for each in checkouts])
+            series.use.observe_some([each.returned - each.obtained for each in checkouts])
+        for (pool, outcome), times in transactions.items():
+            series = self._pools.get(pool) or self._find(pool)
+            series.transaction.observe_some(times)
+            series.outcomes[outcome].add(len(times))
 
     def _idle_of(self, pool: str, record: Record) -> Histogram:
         key = (pool, self._route_of(record) or "")
