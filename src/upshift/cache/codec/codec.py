@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-COMPRESS_FROM = 4 * 1024
-"""Bytes from which on a payload is compressed."""
+COMPRESS_FROM = 16 * 1024
+"""Bytes from which on a payload is compressed: what is smaller comes in TCP's first window anyway."""
 
 MAX_BYTES = 16 * 2**20
 """Bytes that a payload may have before it is compressed."""

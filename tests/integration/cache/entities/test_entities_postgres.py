@@ -295,12 +295,12 @@ async def test_a_get_in_an_event_loop_does_not_wait_for_a_thread(engine, async_e
     """A thread that loads may need the loop; the loop must not stand still for it."""
     cache.watch([async_engine])
     make = async_sessionmaker(async_engine, sync_session_class=with_cached_get(Session, products))
-    loading, may_end = threading.Event(), threading.Event()
+    loading, may_end, ended = threading.Event(), threading.Event(), []
 
     @event.listens_for(engine, "before_cursor_execute", once=True)
     def hang(*_):
         loading.set()
-        may_end.wait(30)
+        ended.append(may_end.wait(5))
 
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(read, engine, products)
@@ -309,6 +309,7 @@ async def test_a_get_in_an_event_loop_does_not_wait_for_a_thread(engine, async_e
             assert (await session.get(Product, 1)).version == 0
         may_end.set()
         assert slow.result() == 0
+    assert ended == [True]
 
 
 def test_many_threads_that_read_and_write_never_see_less_than_was_committed(engine, products):

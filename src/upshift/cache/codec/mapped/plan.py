@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from enum import Enum
 from functools import cached_property
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from sqlalchemy.orm.mapper import _all_registries
 
 from upshift.cache.codec.mapped.columns import Columns
+from upshift.cache.codec.mapped.filling import filling
 from upshift.cache.codec.shape import fingerprint_of, hints_of, name_of, shape_of
 from upshift.cache.codec.tagged import Tagged
 from upshift.errors import CodecError
@@ -24,11 +24,25 @@ if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
 
 MAX_LAYOUTS = 64
-"""Layouts of groups whose decoders a plan keeps: one for each set of loaded columns and of their types."""
+"""Layouts of groups that a plan keeps: one for each set of loaded columns and of their types."""
 
 _NOT_IN_OBJECTS = frozenset({"dynamic", "noload", "write_only"})
 _PROXY = re.compile(r"_\w*Proxy\w*_\d+")
 """Names under which association proxies keep something in an object."""
+
+
+class Layout(NamedTuple):
+    """How the columns of a group are read.
+
+    Attributes:
+        columns: reads them.
+        fill: makes the dicts of objects of them.
+        key: which of them are the primary key.
+    """
+
+    columns: Columns
+    fill: Callable[[list[Any], list[list[Any]]], list[dict[str, Any]]]
+    key: list[int]
 
 
 class MapperPlan:
@@ -73,31 +87,23 @@ class MapperPlan:
             shape_of(tuple[tuple(classes)]).fingerprint.hex(),  # type: ignore[misc]
             shape.fingerprint.hex(),
         )
-        self._layouts: dict[tuple[tuple[int, ...], tuple[str, ...]], Columns] = {}
+        self._layouts: dict[tuple[tuple[int, ...], tuple[str, ...]], Layout] = {}
 
-    def layout(self, positions: Sequence[int], codes: Sequence[str]) -> Columns:
+    def layout(self, positions: Sequence[int], codes: Sequence[str]) -> Layout:
         """Return what reads columns of these codes; those without a position are not mapped."""
         key = (tuple(positions), tuple(codes))
         known = self._layouts.get(key)
         if known is None:
-            enums = [self.enums[at] for at in positions]
-            known = Columns(codes, [*enums, *[None] * (len(codes) - len(enums))], self.tagged)
+            enums = [*(self.enums[at] for at in positions), *[None] * (len(codes) - len(positions))]
+            known = Layout(
+                Columns(codes, enums, self.tagged),
+                filling([self.columns[at] for at in positions]),
+                [positions.index(at) for at in self.key_at],
+            )
             if len(self._layouts) >= MAX_LAYOUTS:
                 self._layouts.clear()
             self._layouts[key] = known
         return known
-
-    def identity_of(self, positions: Sequence[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
-        """Return what takes the primary key from rows with the columns of these positions.
-
-        Raises:
-            ValueError: they do not have all of it.
-        """
-        at = [positions.index(each) for each in self.key_at]
-        if len(at) == 1:
-            (only,) = at
-            return lambda row: (row[only],)
-        return itemgetter(*at)
 
     def is_expired(self, at: int, state: InstanceState[Any]) -> bool:
         """Whether a column that is not loaded is loaded by a refresh, and not by a loader of its own."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.orm.attributes import instance_dict
 from sqlalchemy.orm.loading import _new_runid
 
 from upshift.errors import CodecError
@@ -35,7 +34,7 @@ class Restored:
     def __init__(self, graph: Graph, plans: Plans, session: Session | None) -> None:
         mapped = [plans.named(name, fingerprint) for name, fingerprint in graph.mappers]
         members = [_Members(mapped[group.mapper], group) for group in graph.groups]
-        if graph.count != sum(len(each.rows) for each in members):
+        if graph.count != sum(each.count for each in members):
             raise CodecError("a kept value has more or fewer objects than it says")
         self._objects: list[Any] = [None] * graph.count
         for each in members:
@@ -91,7 +90,7 @@ class _Members:
     Attributes:
         plan: the plan.
         group: the group.
-        rows: what each object has loaded.
+        count: how many there are.
         states: the state of each object that was made; None for those that were there already.
 
     Raises:
@@ -101,61 +100,69 @@ class _Members:
     def __init__(self, plan: MapperPlan, group: Group) -> None:
         self.plan = plan
         self.group = group
-        self.states: list[InstanceState[Any] | None] = []
-        columns = plan.layout(group.columns, group.codes).decode(group.values)
-        if len(columns) != len(group.columns) + len(group.names) or any(map(plan.knows, group.names)):
+        self._layout = plan.layout(group.columns, group.codes)
+        self._columns = self._layout.columns.decode(group.values)
+        if len(self._columns) != len(group.columns) + len(group.names) or any(map(plan.knows, group.names)):
             raise CodecError("a kept value has no proper columns")
-        self.rows = list(zip(*columns, strict=True))
-        self._identities = zip(*(columns[group.columns.index(at)] for at in plan.key_at), strict=True)
+        self.count = len(self._columns[0])
+        self.states: list[InstanceState[Any] | None] = []
 
     def make(self, objects: list[Any], session: Session | None) -> None:
         """Make the objects, and put them into a list at their numbers.
 
-        Each object of a value passes through here, so this counts its function calls.
+        Each object of a value passes through here, so this counts its steps.
         """
-        mapper, group, states = self.plan.mapper, self.group, self.states
-        class_, root, manager = mapper.class_, mapper._identity_class, mapper.class_manager
+        plan, group, columns = self.plan, self.group, self._columns
+        class_, root, manager = plan.mapper.class_, plan.mapper._identity_class, plan.mapper.class_manager
         new: Any = class_.__new__
-        make_state, set_state = manager._state_constructor, manager._state_setter
-        names = [self.plan.columns[at] for at in group.columns]
-        token = self.plan.tagged.decode(group.token) if group.token else None
-        there = {} if session is None else session.identity_map._dict
-        add = None if session is None else session.identity_map._add_unpresent
-        runid, session_id = _new_runid(), None if session is None else session.hash_key
-        first, count = group.numbers[0], len(self.rows)
-        numbers = range(first, first + count) if len(group.numbers) == 1 else group.numbers
-        for number, identity, row in zip(numbers, self._identities, self.rows, strict=True):
-            key = (root, identity, token)
-            if there and (known := there.get(key)) and (found := known.obj()) is not None:
-                objects[number] = found  # whatever it is like there
-                states.append(None)
-                continue
-            objects[number] = one = new(class_)
-            state = make_state(one, manager)
-            set_state(one, state)
-            instance_dict(one).update(zip(names, row))  # noqa: B905 - what is not mapped comes last
-            state.key = key
-            states.append(state)
-            if add is not None:  # as SQLAlchemy's `loading._instance` does
-                state.runid, state.session_id = runid, session_id
-                add(state, key)
-        expired = [self.plan.columns[at] for at in group.expired]
+        make_state, set_dict = manager._state_constructor, object.__setattr__
+        token = plan.tagged.decode(group.token) if group.token else None
+        made = [new(class_) for _ in columns[0]]
+        states: list[Any] = [make_state(one, manager) for one in made]
+        dicts = self._layout.fill(states, columns[: len(group.columns)])
+        identities = zip(*(columns[at] for at in self._layout.key), strict=True)
+        for one, its, state, identity in zip(made, dicts, states, identities, strict=True):
+            set_dict(one, "__dict__", its)
+            state.key = (root, identity, token)
+        if session is not None:
+            _attach(made, states, session)
+        expired = [plan.columns[at] for at in group.expired]
         if expired or token is not None:
-            for each in filter(None, states):
-                each.expired_attributes.update(expired)
-                each.identity_token = token
+            for state in filter(None, states):
+                state.expired_attributes.update(expired)
+                state.identity_token = token
+        self.states = states
+        first = group.numbers[0]
+        numbers = range(first, first + self.count) if len(group.numbers) == 1 else group.numbers
+        for number, one in zip(numbers, made, strict=True):
+            objects[number] = one
 
     def tell(self, session: Session | None) -> None:
         """Send the events of objects that a query has loaded, and add what is not mapped."""
         on_load: Any = self.plan.mapper.class_manager.dispatch.load
         on_persistent: Any = None if session is None else session.dispatch.loaded_as_persistent
-        names, first = self.group.names, len(self.group.columns)
+        names = self.group.names
         if not on_load and not on_persistent and not names:
             return
-        for state, row in zip(self.states, self.rows, strict=True):
+        others = self._columns[len(self.group.columns) :]
+        for at, state in enumerate(self.states):
             if state is not None:
                 if on_load:
                     on_load(state, None)  # there is no query, as in `Session.merge(load=False)`
                 if on_persistent:
                     on_persistent(session, state)
-                state.dict.update(zip(names, row[first:], strict=True))
+                state.dict.update((name, values[at]) for name, values in zip(names, others, strict=True))
+
+
+def _attach(made: list[Any], states: list[Any], session: Session) -> None:
+    """Let a session have objects, as SQLAlchemy's `loading._instance` does; in place, with those it has."""
+    there, add = session.identity_map._dict, session.identity_map._add_unpresent
+    runid, session_id = _new_runid(), session.hash_key
+    for at, state in enumerate(states):
+        key = state.key
+        if there and (known := there.get(key)) is not None and (found := known.obj()) is not None:
+            made[at], states[at] = found, None  # whatever it is like there
+        else:
+            state.runid = runid
+            state.session_id = session_id
+            add(state, key)
