@@ -187,6 +187,8 @@ def _of_changes(
             else:
                 pins.append(pin)
             continue
+        if change._prefixes:  # OR REPLACE
+            whole |= {name} | schema.with_deleted(name)
         columns = _columns_set(compiled, change) if kind == "update" else frozenset[str]()
         if kind == "update":
             whole |= schema.with_updated(name, columns)

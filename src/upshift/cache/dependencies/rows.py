@@ -41,7 +41,8 @@ When two values are one key
     share a text, which only costs hits. So a key is made only of values whose equality is known by the type
     of their column; any other is not pinned, whoever reads or writes it:
 
-    - whole numbers: 7, Decimal(7) and the text "7" are one; 7.0 and True are none.
+    - whole numbers: 7, Decimal(7) and the text "7" are one; 7.0 and True are none, and neither is 0, in
+      whose place MySQL makes another key.
     - texts of printable ASCII, without regard to case and spaces at the end, as some collations compare so.
       What equals them in any collation, and is not ASCII, is not pinned, and so tells every reader.
     - UUIDs, written in any way; dates.
@@ -176,13 +177,14 @@ def key_part(kind: Kind, value: object) -> str | None:
 
 
 def _whole(value: object) -> str | None:
+    part = None
     if type(value) is int:  # and no bool, which is an int that compares in other ways
-        return str(value) if value.bit_length() <= 64 else None  # noqa: PLR2004 - no column has more
-    if isinstance(value, str):
-        return str(int(value)) if _WHOLE.fullmatch(value) else None
-    if isinstance(value, Decimal) and value.is_finite() and value.adjusted() < MAX_ROWS:
-        return str(int(value)) if value == value.to_integral_value() else None
-    return None
+        part = str(value) if value.bit_length() <= 64 else None  # noqa: PLR2004 - no column has more
+    elif isinstance(value, str):
+        part = str(int(value)) if _WHOLE.fullmatch(value) else None
+    elif isinstance(value, Decimal) and value.is_finite() and value.adjusted() < MAX_ROWS:
+        part = str(int(value)) if value == value.to_integral_value() else None
+    return None if part == "0" else part
 
 
 def _text(value: object) -> str | None:

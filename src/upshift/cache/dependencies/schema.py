@@ -119,9 +119,8 @@ class Schema:
         name = bare_name(table.name)
         columns = {each: Column(each.name.lower(), each.key, kind_of(each.type)) for each in table.columns}
         key = tuple(columns[each] for each in table.primary_key)
-        if any(each.kind is None for each in key) or any(
-            each.computed is not None for each in table.primary_key
-        ):
+        is_computed = any(each.computed is not None for each in table.primary_key)
+        if is_computed or _replaces(table) or any(each.kind is None for each in key):
             key = ()
         kinds = {each.name: each.kind for each in columns.values()}
         known = self._known.get(name)
@@ -141,6 +140,13 @@ class Schema:
             if reference.on_delete or reference.on_update:
                 parent = bare_name(foreign.target_fullname.rpartition(".")[0])
                 self._references.setdefault(parent, set()).add(reference)
+
+
+def _replaces(table: Table) -> bool:
+    """Whether SQLite, as the mapping has it, deletes rows that are in the way of others."""
+    parts = (*table.columns, *table.constraints)
+    options = (option for part in parts for option in part.dialect_kwargs.items())
+    return any("on_conflict" in name and str(value).upper() == "REPLACE" for name, value in options)
 
 
 def _tables(metadata: MetaData) -> Iterator[Table]:

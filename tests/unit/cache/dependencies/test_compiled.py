@@ -331,6 +331,10 @@ WRITES = {
         core(insert(S).prefix_with("OR REPLACE").values(id=1)),
         sorted([*ALL_PRODUCTS, "rows:shop", "rows:stock", "table:shop", "table:stock"]),
     ),
+    "update or replace": (
+        core(update(P).prefix_with("OR REPLACE").where(P.id == 7).values(sku="b")),
+        sorted([*ALL_PRODUCTS]),
+    ),
     "upsert by key": (core(UPSERT.on_conflict_do_update(index_elements=[P.id], set_={"price": 3})), ROW_7),
     "upsert by another key": (
         core(UPSERT.on_conflict_do_update(index_elements=[P.sku], set_={"price": 3})),

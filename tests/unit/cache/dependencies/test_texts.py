@@ -175,3 +175,15 @@ def test_tables_of_one_name_with_other_keys_are_not_told_by_rows():
 
     assert known.of_text("SELECT * FROM a WHERE id = 5", "sqlite").read == {"table:a"}
     assert known.of_text("UPDATE a SET x = 1 WHERE n = 5", "sqlite").written == {"rows:a", "table:a"}
+
+
+def test_a_table_whose_rows_make_room_for_others_is_not_told_by_rows():
+    key = Column("id", Integer, primary_key=True)
+    name = Column("name", String, unique=True, sqlite_on_conflict_unique="REPLACE")
+    known = StatementTables()
+    known.schema.learn(Table("a", MetaData(), key, name))
+
+    assert known.of_text("INSERT INTO a (id, name) VALUES (5, 'x')", "sqlite").written == {
+        "rows:a",
+        "table:a",
+    }

@@ -37,7 +37,7 @@ def walk(random):
         engine.dispose()
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 2**32))
 def test_a_cached_read_answers_what_a_fresh_one_does(seed):
     with walk(Random(seed)) as (walking, _):
