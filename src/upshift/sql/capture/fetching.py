@@ -30,13 +30,11 @@ class SentStatement(Statement, sa_cursor.CursorFetchStrategy):
 
     Attributes:
         capture: whose statement it is.
-        joined: the collections that it joins side by side, if it does.
     """
 
     __slots__ = ("capture",)
 
     capture: object
-    joined: JoinedCollections | None = None
 
     def fetchall(self, result: Any, dbapi_cursor: Any) -> Any:
         """Fetch the rows that are left."""
@@ -45,9 +43,6 @@ class SentStatement(Statement, sa_cursor.CursorFetchStrategy):
         self.ended = now = perf_counter()
         self.fetch_seconds += now - started
         self.rows = (self.rows or 0) + len(rows)
-        if self.joined is not None:
-            self.product = self.joined.product(rows)
-            del self.joined
         return rows
 
     def fetchmany(self, result: Any, dbapi_cursor: Any, size: int | None = None) -> Any:
@@ -127,6 +122,21 @@ class _TimedFetch(sa_cursor.ResultFetchStrategy):
         statement.rows = (statement.rows or 0) + rows
 
 
+class _JoinedFetch(_TimedFetch):
+    """Has the objects counted as well, in rows of collections that are joined side by side."""
+
+    __slots__ = ("joined",)
+
+    def __init__(self, inner: Any, statement: SentStatement, joined: JoinedCollections) -> None:
+        super().__init__(inner, statement)
+        self.joined = joined
+
+    def fetchall(self, result: Any, dbapi_cursor: Any) -> Any:
+        rows = super().fetchall(result, dbapi_cursor)
+        self.statement.product = self.joined.product(rows)
+        return rows
+
+
 class _TimedReturning:
     """Reads the rows that one batch of a bulk INSERT returns; SQLAlchemy does so after each batch."""
 
@@ -153,9 +163,6 @@ def time_fetches(context: Any, cursor: Any, statement: SentStatement) -> None:
         cursor: the driver's cursor, on which the statement has been executed.
         statement: the statement.
     """
-    compiled = context.compiled
-    if compiled is not None and getattr(compiled.compile_state, "multi_row_eager_loaders", False):
-        statement.joined = joined_collections(context)
     if cursor.description is None:
         if cursor.rowcount >= 0:
             statement.rows = cursor.rowcount
@@ -174,6 +181,12 @@ def time_fetches(context: Any, cursor: Any, statement: SentStatement) -> None:
         context.cursor_fetch_strategy = _TimedFetch(buffered, statement)
         statement.ended = now = perf_counter()
         statement.fetch_seconds += now - started
+    elif (
+        (compiled := context.compiled) is not None
+        and getattr(compiled.compile_state, "multi_row_eager_loaders", False)
+        and (joined := joined_collections(context)) is not None
+    ):
+        context.cursor_fetch_strategy = _JoinedFetch(_DEFAULT_FETCH, statement, joined)
     else:
         context.cursor_fetch_strategy = statement
 
