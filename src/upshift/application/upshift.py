@@ -231,7 +231,7 @@ class Upshift:
             PoolMetrics(self.metrics, self._hooks.pool_care.tallies, self._hooks.pools.leaks)
             count_faults(self.metrics, self._faults(replicas))
             count_dropped(self.metrics, self._dropped())
-        self._cache = _watching(cache, sync_engines, replicas)
+        self._cache = _watching(cache, sync_engines, replicas, self.lifespan)
         self._attachment = Attachment(app, self._around, self._begin)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -545,6 +545,7 @@ class Upshift:
             "sentry": lambda: self._sentry.faults,
             "replicas": lambda: replicas.faults if replicas else 0,
             "responses": lambda: self._cache.responses.faults if self._cache else 0,
+            "writes": lambda: self._cache.writes.faults if self._cache else 0,
         }
         spans = self._spans
         return faults if spans is None else faults | {"tracing": lambda: spans.faults}
@@ -576,12 +577,15 @@ class Upshift:
         return sum(recorder.active for recorder in self._recorders)
 
 
-def _watching(cache: Cache | None, engines: Iterable[Engine], replicas: Replicas | None) -> Cache | None:
-    """Return the cache, which watches the engines from now on."""
+def _watching(
+    cache: Cache | None, engines: Iterable[Engine], replicas: Replicas | None, lifespan: Lifespan
+) -> Cache | None:
+    """Return the cache, which watches the engines from now on, and flushes what is written by way of it."""
     lagging = replicas.engines[1:] if replicas else ()
     if cache is not None:
         cache.watch(each for each in engines if each not in lagging)
         cache.watch(lagging, may_lag=True)
+        lifespan.add("upshift-writes", cache.writes.start, cache.writes.close)
     return cache
 
 

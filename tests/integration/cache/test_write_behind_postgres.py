@@ -1,4 +1,4 @@
-"""Write-behind on a real PostgreSQL: processes killed in the midst of it lose nothing that was acknowledged."""
+"""Write-behind on a real PostgreSQL: killed processes lose nothing that was acknowledged."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ from upshift.cache import Cache
 
 url, folder, name, base = sys.argv[1:]
 engine = create_engine(url)
-upsert = text("INSERT INTO stock VALUES (:key, :left) ON CONFLICT (key) DO UPDATE SET amount = excluded.amount")
+upsert = text(
+    "INSERT INTO stock VALUES (:key, :left) ON CONFLICT (key) DO UPDATE SET amount = excluded.amount"
+)
 
 
 def flush(values):

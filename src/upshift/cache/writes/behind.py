@@ -263,9 +263,9 @@ class WriteBehind:
         return work is not None and work[0].withdraw(request)
 
     @property
-    def is_open(self) -> bool:
-        """Whether it has begun to work."""
-        return self._work is not None
+    def faults(self) -> int:
+        """What failed beside flushes."""
+        return self._statistics.faults
 
     def __enter__(self) -> Self:
         """Start."""

@@ -138,6 +138,11 @@ class Writes:
         )
         return made
 
+    @property
+    def faults(self) -> int:
+        """What failed beside flushes, such as files of journals that could not be removed."""
+        return sum(each.faults for each in tuple(self._behind.values()))
+
     def statistics(self) -> dict[str, WriteStatistics]:
         """Return what each write-behind has counted until now, by name."""
         return {name: each.statistics() for name, each in tuple(self._behind.items())}
