@@ -19,6 +19,7 @@ FILES = {
     "cache": "cache.py",
     "cache_redis": "cache_redis.py",
     "capture": "capture.py",
+    "codec": "codec.py",
     "fetch_plans": "fetch_plans.py",
     "generator": "generator.py",
     "hit_ratio": "hit_ratio.py",
