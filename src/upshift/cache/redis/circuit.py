@@ -72,7 +72,7 @@ class Circuit:
 
     def succeeded(self) -> None:
         """Note an answer."""
-        if self.failures:
+        if self._away_since is not None:
             with self._lock:
                 self.failures = 0
                 self._away_since = None

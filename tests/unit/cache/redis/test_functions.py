@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from redis import Redis
 
 from tests.unit.cache.redis.conftest import open_at_once, wait_until
 from upshift.cache import Cache
@@ -429,6 +432,35 @@ async def test_when_redis_is_away_calls_go_in_turns_and_nothing_of_memory_is_ser
     cache.close()
 
 
+@pytest.mark.parametrize("make", [cached, cached_async])
+async def test_a_redis_that_hangs_is_waited_for_once_a_call_and_three_times_in_all(name, make):
+    runs = []
+    with valkey() as server, Redis.from_url(server.url) as client:
+        cache = Cache(server.url, name=name)
+        f = make(cache, runs)
+
+        async def call():
+            return (await f(1)) if make is cached_async else f(1)
+
+        open_at_once(cache, client)
+        await call()
+        await call()
+        assert runs == [1]
+        remote = cache._shared._shared.remote
+        remote.heart.stop()
+        await asyncio.sleep(0.3)
+        os.kill(server.pid, signal.SIGSTOP)
+        for failures in (1, 2, 3, 3, 3):
+            remote.circuit._good_until += 10  # the heartbeat alone would have ended it
+            assert await call() == {"number": 1}
+            assert remote.circuit.failures == failures
+        assert remote.circuit.is_open
+        os.kill(server.pid, signal.SIGCONT)
+        cache.close()
+        await asyncio.sleep(0)
+    assert len(runs) == 6
+
+
 def test_threads_go_in_turns_as_well(name):
     runs, lock = [], threading.Lock()
     with valkey() as server:
@@ -452,8 +484,6 @@ def test_what_redis_has_is_served_again_when_it_is_back(name, tmp_path):
     runs = []
     with valkey() as server:
         cache = Cache(server.url, name=name)
-        from redis import Redis
-
         with Redis.from_url(server.url) as client:
             open_at_once(cache, client)
             f = cached(cache, runs)
