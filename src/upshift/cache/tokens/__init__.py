@@ -29,7 +29,8 @@ Why a hit is never stale
     loaded from a snapshot that has W. Was it after s? Then t's token is not E's, and E is no hit.
 
 What it leans on
-    A1. Every writer announces: it commits through a hooked engine, or the database itself tells (triggers).
+    A1. Every writer announces: it commits through a hooked engine. (What the database itself tells, by
+        triggers, is told after COMMIT, and seen a little late: see `upshift.cache.triggers`.)
     A2. An entry's tags cover all that its value was computed from.
     A3. The stamp is older than the snapshot that the value is read from, and the snapshot holds nothing
         uncommitted.
