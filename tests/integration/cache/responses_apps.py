@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from fastapi import FastAPI
-from litestar import Litestar
-from litestar import get as litestar_get
-from litestar.params import FromPath
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+
+with warnings.catch_warnings():
+    # It imports Advanced Alchemy where that is installed, as for the benchmarks, which warns.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from litestar import Litestar
+    from litestar import get as litestar_get
+    from litestar.params import FromPath
 
 READ = text("SELECT price FROM product WHERE id = :id")
 WRITE = text("UPDATE product SET price = price + 1 WHERE id = :id RETURNING price")

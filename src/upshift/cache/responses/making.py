@@ -14,7 +14,6 @@ from upshift.cache.functions import JITTER, name_tag, namespace_tag
 from upshift.cache.functions.flights import Load
 from upshift.cache.memory import Entry
 from upshift.cache.responses.directives import age_of, directives, lifetime_of
-from upshift.cache.responses.gathering import Gathering
 from upshift.cache.responses.held import BODY
 from upshift.cache.responses.keys import MAX_KEY, length_of
 from upshift.cache.responses.storable import additions, is_public, refusal_of
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from upshift.cache.responses.unstored import Unstored
 
 WRITTEN = "the request writes"
+NOT_PREPARED = "it is not known what it depends on"
 
 
 def path_tag(path: str) -> str:
@@ -76,12 +76,10 @@ class Making:
         self._fields: dict[bytes, bytes] = {}
         self._said: Mapping[str, str] = {}
         self._entry: Entry | None = None
-        gathering = Gathering(rule.store.tokens, rule.store.now(), rule.expected, CURRENT.get())
         self._told = told_tags(asked)
-        gathering.need(self._told)
-        self._gathering = gathering
+        self._gathering = shelf.gathering(rule, CURRENT.get())
         self._flight = ExitStack()
-        self._load = Load(asyncio.Event(), asyncio.get_running_loop(), gathering, self._told)
+        self._load = Load(asyncio.Event(), asyncio.get_running_loop(), self._gathering, self._told)
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
@@ -100,9 +98,16 @@ class Making:
             raise
         finally:
             statistics.loads.add(perf_counter() - began)
-            if self._entry is not None and self._gathering.has_written_since:
-                self._store.memory.remove(self._entry)
-                self._refuse(WRITTEN)
+
+    async def prepare(self) -> None:
+        """Stamp what the answer surely depends on, and what it is likely to: before the application runs."""
+        await self._shelf.call(self._shelf.stamp, self._asked.rule, self._gathering, self._told)
+
+    async def end(self) -> None:
+        """Take the answer back where the application has written since it was complete."""
+        if self._entry is not None and self._gathering.has_written_since:
+            self._refuse(WRITTEN)
+            await self._shelf.call(self._shelf.drop, self._asked.rule, self._entry)
 
     def begins(self, start: Message) -> bool:
         """Take the start of the answer, and tell whether the rest is wanted."""
@@ -149,8 +154,9 @@ class Making:
         rule.expect(frozenset(gathering.expected.difference(self._told)))
         key = self._reader.key_now(self._asked, self._scope)
         length, seconds = length_of(key), self._seconds()
-        if gathering.refusal:
-            self._refuse(gathering.refusal, is_lasting=False)
+        refusal = gathering.refusal or ("" if gathering.tags.issuperset(self._told) else NOT_PREPARED)
+        if refusal:
+            self._refuse(refusal, is_lasting=False)
             return
         if length > MAX_KEY or seconds <= 0:
             self._refuse("its key is too long" if seconds > 0 else "it is stale at once")
@@ -158,7 +164,7 @@ class Making:
         made, size = monotonic(), stored.size + length
         entry = Entry((rule.pattern, key), stored, gathering.stamp, gathering.tags, made + seconds, size)
         entry.made = made
-        self._entry = self._load.entry = self._shelf.keep(rule, entry, key, self._load)
+        self._entry = self._load.entry = self._shelf.keep(rule, entry, self._load)
         self._unstored.note(self._asked.key, is_stored=True)
         self._flight.close()
 

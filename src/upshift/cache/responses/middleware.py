@@ -168,9 +168,8 @@ class AnswersFromStore:
         if entry is None:
             if asked.wish.only_stored:
                 return _ONLY_STORED, None
-            return None, await self._shelf.call(
-                Making, asked, scope, self._reader, self._shelf, self._unstored, self._route_of
-            )
+            # From here to its flight nothing gives way, so that of all who miss one makes the answer.
+            return None, Making(asked, scope, self._reader, self._shelf, self._unstored, self._route_of)
         if not _CONDITIONS.isdisjoint(asked.fields) and is_current(asked.fields, entry.value):
             asked.rule.store.statistics.not_modified += 1
             return (self._answer(entry, scope, entry.value.not_modified()), None)
@@ -216,9 +215,8 @@ class AnswersFromStore:
         while (other := flights.in_loop((asked.rule.pattern, asked.key), loop)) is not None:
             await other.done.wait()
             if other.is_cancelled:
-                if (
-                    entry := await self._shelf.call(self._find, asked)
-                ) is not None:  # of one who waited as well
+                entry = await self._shelf.call(self._find, asked)  # of one who waited as well
+                if entry is not None:
                     return entry
                 continue
             entry, key = other.entry, self._reader.key_now(asked, scope)
@@ -256,6 +254,8 @@ class AnswersFromStore:
         held = Held(without_body(send) if is_head else send, making, self.faults)
         try:
             with making.under_way():
+                with self.faults:
+                    await making.prepare()
                 await self._app(inner, receive, held.send)
                 await held.release()
         finally:
@@ -263,6 +263,8 @@ class AnswersFromStore:
             if is_head:
                 scope.update({**inner, "method": "HEAD"})
             scope["headers"] = headers
+            with self.faults:
+                await making.end()
 
     def _forgetting(self, rule: Rule, path: str, send: Send) -> Send:
         """End the answers for a path when something else than reading has been done there."""
