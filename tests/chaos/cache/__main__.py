@@ -30,6 +30,7 @@ def main() -> None:
         "--rounds", type=int, default=1, help="how often each trouble comes; 0 for a few of them, once"
     )
     parser.add_argument("--mutant", default="", help="what is to be broken")
+    parser.add_argument("--peer", default="", help="the adapter of another library, in its place")
     parser.add_argument("--until-violated", action="store_true", help="end with the first violation")
     given = parser.parse_args()
     mode = MODES[given.mode]
@@ -41,7 +42,7 @@ def main() -> None:
         fill(engine)
         engine.dispose()
         troubles = [*mode.troubles] * given.rounds or mode.few
-        plan = mode.plan(database, redis.url if redis else "", folder, given.mutant)
+        plan = mode.plan(database, redis.url if redis else "", folder, given.mutant, given.peer)
         outcome = Conductor(plan, mode.workers, redis).run(
             troubles, given.reads, until_violated=given.until_violated
         )

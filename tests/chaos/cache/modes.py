@@ -35,10 +35,12 @@ class Mode(NamedTuple):
     has_redis: bool = False
     lease: float = 0.0
 
-    def plan(self, database: str, redis: str, folder: Path, mutant: str = "") -> Plan:
+    def plan(self, database: str, redis: str, folder: Path, mutant: str = "", peer: str = "") -> Plan:
         """Return what the workers are told."""
         page = str(folder / "page") if self.has_page else ""
-        setting = Setting(database, redis, page, self.lease, mutant)
+        setting = Setting(database, redis, page, self.lease, mutant, peer)
+        if peer:
+            return Plan(setting, "tests.chaos.cache.peers", folder, is_cut_short=False)
         if not self.has_redis:
             return Plan(setting, "tests.chaos.cache.ours", folder)
         # A read takes longer, so there are more at a time, and less is written meanwhile.
@@ -57,6 +59,7 @@ MODES = {
         ("stop_committing", "kill_committing", "hang", "hang_long", "empty", "restart"),
         has_redis=True,
     ),
+    "peers": Mode(3, PROCESS_TROUBLES, PROCESS_TROUBLES, has_redis=True),
     "leased": Mode(
         3,
         PROCESS_TROUBLES + REDIS_TROUBLES,

@@ -17,8 +17,8 @@ from starlette.routing import Route
 from upshift import Cache, Upshift
 
 from .mutants import MUTANTS
-from .shop import ROWS, Fragile, Label, Product, Stock, code_of, row_of, versions_of
-from .subject import Engines, NothingToDo, Read, Setting
+from .shop import ROWS, WRITES, Fragile, Label, Product, Stock, Versions, code_of, row_of, versions_of
+from .subject import Engines, Read, Setting
 
 Reader = Callable[[Session, int], list[int]]
 """Reads versions by a session; the same for sync and async."""
@@ -78,11 +78,13 @@ READERS: tuple[tuple[Reader, list[tuple[int, ...]], float], ...] = (
 )
 
 
-class Ours(NothingToDo):
+class Ours:
     """An application with a cache, its engines, and everything that it reads."""
 
     def __init__(self, setting: Setting, engines: Engines) -> None:
-        super().__init__()
+        self.reads: list[Read] = []
+        self.reads_async: list[Read] = []
+        self.writes = self.writes_async = WRITES
         self._engines = engines
         app = Starlette(routes=[
             Route("/async/{key:int}", self._respond_async), Route("/sync/{key:int}", self._respond),
@@ -99,6 +101,12 @@ class Ours(NothingToDo):
         self._add_objects()
         for kind in ("async", "sync"):
             self.reads_async.append(Read(f"response_{kind}", single(Product), partial(self._ask, kind), 3))
+
+    def written(self, versions: Versions) -> None:
+        """Do nothing: it has heard of it."""
+
+    async def written_async(self, versions: Versions) -> None:
+        """Do nothing: it has heard of it."""
 
     def hits(self) -> int:
         return sum(each.hits + each.joined for each in self.cache.statistics().values())

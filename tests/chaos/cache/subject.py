@@ -6,13 +6,13 @@ A library is a module with a function `open(setting, engines)` that returns a `S
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from .shop import Versions
+from .shop import Versions, Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class Setting:
         page: the path of a shared page; empty where it has none.
         lease: seconds for which values may be served without looking.
         mutant: the name of what is to be broken; empty for nothing.
+        peer: the adapter of another library; empty for ours.
     """
 
     database: str
@@ -32,6 +33,7 @@ class Setting:
     page: str = ""
     lease: float = 0.0
     mutant: str = ""
+    peer: str = ""
 
 
 class Read(NamedTuple):
@@ -71,33 +73,23 @@ class Subject(Protocol):
     Attributes:
         reads: what threads read.
         reads_async: what tasks read.
+        writes: what threads write.
+        writes_async: what tasks write.
     """
 
     reads: Sequence[Read]
     reads_async: Sequence[Read]
+    writes: Sequence[Write]
+    writes_async: Sequence[Write]
 
     def written(self, versions: Versions) -> None:
-        """Do what the library asks for after a commit, from a thread."""
+        """Do what the library asks for after a commit, before that is acknowledged; from a thread."""
 
     async def written_async(self, versions: Versions) -> None:
-        """Do what the library asks for after a commit, from a task."""
+        """Do what the library asks for after a commit, before that is acknowledged; from a task."""
 
     def hits(self) -> int:
         """Return how many reads were answered from the cache."""
 
     async def close(self) -> None:
         """Let go of everything."""
-
-
-@dataclass
-class NothingToDo:
-    """A subject that hears of commits by itself."""
-
-    reads: list[Read] = field(default_factory=list)
-    reads_async: list[Read] = field(default_factory=list)
-
-    def written(self, versions: Versions) -> None:
-        pass
-
-    async def written_async(self, versions: Versions) -> None:
-        pass

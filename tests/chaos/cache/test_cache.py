@@ -34,7 +34,7 @@ def run(mode: str, database: str, *options: str) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(3_600)
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", READS)
 def test_no_read_is_older_than_the_last_commit_before_it(mode, postgres_database):
     reads = READS[mode] if ROUNDS else FEW
     outcome = run(mode, postgres_database, "--reads", str(reads), "--rounds", str(ROUNDS))

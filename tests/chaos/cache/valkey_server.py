@@ -12,6 +12,7 @@ from pathlib import Path
 from redis import Redis
 
 from upshift.testing.servers.binaries import find_valkey
+from upshift.testing.servers.supervision import free_port
 
 START_SECONDS = 20
 
@@ -20,18 +21,19 @@ class Valkey:
     """A server of its own.
 
     Args:
-        folder: where its socket is; its path must be short.
+        folder: where it works.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._socket = folder / "valkey.sock"
-        self.url = f"unix://{self._socket}"
+        self._folder = folder
+        self._port = free_port()
+        self.url = f"redis://127.0.0.1:{self._port}"
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
     def start(self) -> None:
         """Start, and return when it answers."""
-        options = {"--port": "0", "--unixsocket": self._socket, "--save": "", "--dir": self._socket.parent}
+        options = {"--bind": "127.0.0.1", "--port": str(self._port), "--save": "", "--dir": self._folder}
         self._process = subprocess.Popen(
             [find_valkey(), *(part for option in options.items() for part in option)],
             stdout=subprocess.DEVNULL,

@@ -27,7 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from .board import Board, Count, Floor
-from .shop import COMMIT_SECONDS, ROLLED_BACK, WRITES, Versions, fragile, some_key, spoil
+from .shop import COMMIT_SECONDS, ROLLED_BACK, Versions, fragile, some_key, spoil
 from .subject import Engines, Read, Setting, Subject
 
 SYNC_READERS = 2
@@ -49,7 +49,6 @@ class Plan(NamedTuple):
         subject: the module of that.
         folder: where it writes what it finds.
         pause: seconds between two writes, at most.
-        writes: what is written.
         is_cut_short: whether commits are rolled back, cut off and cancelled as well.
         tasks: readers in the event loop.
         seen_bound: seconds after which what has been read may not be followed by what is older.
@@ -59,7 +58,6 @@ class Plan(NamedTuple):
     subject: str
     folder: Path
     pause: float = 0.03
-    writes: Sequence[Callable[[Session, Random], Versions]] = WRITES
     is_cut_short: bool = True
     tasks: int = 4
     seen_bound: float = 0.0
@@ -219,8 +217,8 @@ class Worker:
             lane.judge(read, rows, floors, began, got)
 
     def _write(self, lane: Lane) -> None:
-        random, plan = lane.random, self._plan
-        while self._board.goes_on():
+        random, plan, writes = lane.random, self._plan, self._subject.writes
+        while writes and self._board.goes_on():
             time.sleep(random.uniform(0, plan.pause))
             chance = random.random() if plan.is_cut_short else 1.0
             try:
@@ -232,11 +230,11 @@ class Worker:
                     if chance < 0.2:
                         self._cut_off(session, lane)
                         continue
-                    versions = random.choice(plan.writes)(session, random)
+                    versions = random.choice(writes)(session, random)
                     lane.set(Count.COMMITTING, 1)
                     session.commit()
-                lane.acknowledge(versions)
                 self._subject.written(versions)
+                lane.acknowledge(versions)
             except (DBAPIError, PoolTimeoutError):
                 lane.add(Count.FAILED)
             finally:
@@ -263,8 +261,8 @@ class Worker:
             session.invalidate()  # what is cut off later must not be the pool's
 
     async def _write_async(self, lane: Lane) -> None:
-        random, plan = lane.random, self._plan
-        while self._board.goes_on():
+        random, plan, writes = lane.random, self._plan, self._subject.writes_async
+        while writes and self._board.goes_on():
             await asyncio.sleep(random.uniform(0, plan.pause))
             chance = random.random() if plan.is_cut_short else 1.0
             try:
@@ -276,11 +274,11 @@ class Worker:
                     if chance < 0.2:
                         await self._cancelled(session, lane)
                         continue
-                    versions = await session.run_sync(random.choice(plan.writes), random)
+                    versions = await session.run_sync(random.choice(writes), random)
                     lane.set(Count.COMMITTING, 1)
                     await session.commit()
-                lane.acknowledge(versions)
                 await self._subject.written_async(versions)
+                lane.acknowledge(versions)
             except (DBAPIError, PoolTimeoutError):
                 lane.add(Count.FAILED)
             finally:
