@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 from functools import partial, wraps
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -41,6 +42,9 @@ logger = logging.getLogger("upshift.cache")
 
 REST = 9.0
 """For how many times as long as an audit took there is no other."""
+
+LONGEST = 60.0
+"""Seconds after which an audit is given up for lost, as that of an event loop that was closed."""
 
 _TABLE = "table:"
 
@@ -78,7 +82,7 @@ class Auditor:
     def __init__(self, every: int) -> None:
         self._every = every
         self._engines: list[Engine] = []
-        self._is_busy = threading.Lock()
+        self._lock = threading.Lock()
         self._not_before = 0.0
         self._told: set[str] = set()
 
@@ -89,7 +93,8 @@ class Auditor:
     def close(self) -> None:
         """Let go of the engines, and begin nothing any more."""
         self._engines.clear()
-        self._not_before = float("inf")
+        with self._lock:
+            self._not_before = inf
 
     def around(self, subject: Subject, called: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function in the place of a cached one, that looks at one in so many of its hits."""
@@ -122,15 +127,17 @@ class Auditor:
         entry = subject.store.memory.entries.get(call.key)
         if entry is None or type(entry.value) is KeptError or not may_be_repeated(call):
             return
-        if monotonic() < self._not_before or not self._is_busy.acquire(blocking=False):
-            return
+        with self._lock:
+            if monotonic() < self._not_before:
+                return
+            self._not_before = monotonic() + LONGEST
         background, context = subject.store.background, own_context()
         if subject.cached.is_async:
             has_begun = background.run_async(partial(self._run_async, subject, call, entry), context)
         else:
             has_begun = background.run_sync(partial(self._run_sync, subject, call, entry), context)
         if not has_begun:
-            self._is_busy.release()
+            self._end(monotonic())
 
     def _run_sync(self, subject: Subject, call: Call, entry: Entry) -> None:
         began, steps = monotonic(), self._steps(subject, entry)
@@ -167,8 +174,9 @@ class Auditor:
             self._end(began)
 
     def _end(self, began: float) -> None:
-        self._not_before = max(self._not_before, monotonic() + REST * (monotonic() - began))
-        self._is_busy.release()
+        with self._lock:
+            if self._not_before < inf:
+                self._not_before = monotonic() + REST * (monotonic() - began)
 
     def _reading(self, subject: Subject) -> Reading:
         return Reading(subject.store.tokens, subject.store.now(), subject.cached.loader.expected)
