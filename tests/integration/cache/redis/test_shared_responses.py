@@ -7,8 +7,9 @@ import secrets
 import socket
 
 import pytest
-from fastapi import FastAPI
+from fastapi import BackgroundTasks, FastAPI
 from httpx import ASGITransport, AsyncClient
+from redis import Redis
 from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -156,3 +157,41 @@ async def test_without_it_the_application_answers(writer):
         upshift.close()
     assert len(runs) == 5
     assert upshift.cache.responses.faults == 0
+
+
+async def test_of_all_who_miss_one_makes_the_answer(shops, writer, path):
+    (one, runs), _ = shops
+    async with client(one) as here:
+        await until_it_is_stored(here, path)
+        await asyncio.to_thread(write, writer)
+        before = len(runs)
+        answers = await asyncio.gather(*(here.get(path) for _ in range(50)))
+
+    assert {each.json()["price"] for each in answers} == {1}
+    assert len(runs) == before + 1
+
+
+async def test_what_wrote_after_its_answer_is_taken_back_from_all(valkey_server, writer):
+    app = FastAPI()
+
+    @app.get("/products")
+    def product(tasks: BackgroundTasks):
+        tasks.add_task(write, writer)
+        with writer.connect() as connection:
+            connection.scalar(text("SELECT 1"))
+        return "visited"
+
+    name = secrets.token_hex(4)
+    upshift = Upshift(app, engine=writer, cache=Cache(valkey_server.url, name=name, timeout="5s"))
+    upshift.cache.responses("/products", tags=["visits"])
+    statistics = upshift.cache.statistics
+    async with client(upshift) as shop:
+        for _ in range(200):
+            assert "age" not in (await shop.get("/products")).headers
+            if "the request writes" in statistics()["/products"].refused:
+                break
+            await asyncio.sleep(0.05)
+        assert "age" not in (await shop.get("/products")).headers
+    with Redis.from_url(valkey_server.url) as redis:
+        assert list(redis.scan_iter(f"{{upshift:{name}}}:e:*")) == []
+    upshift.close()
