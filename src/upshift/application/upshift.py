@@ -12,6 +12,7 @@ from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from upshift.application.caching import Caching
 from upshift.application.engines import as_engines, dialect_of, sync_engines_of
 from upshift.application.hooks import Hooks
 from upshift.diagnose import Observation, diagnose
@@ -227,11 +228,11 @@ class Upshift:
         self._pools_endpoint = LocalEndpoint(lambda _: encode_pools(self.pools()))
         if self._hooks.pool_care.warms:
             self.lifespan.add("upshift-pools", self._hooks.pool_care.warm)
+        self._caching = self._cached(cache, sync_engines, replicas)
         if settings.telemetry.metrics:
             PoolMetrics(self.metrics, self._hooks.pool_care.tallies, self._hooks.pools.leaks)
             count_faults(self.metrics, self._faults(replicas))
             count_dropped(self.metrics, self._dropped())
-        self._cache = _watching(cache, sync_engines, replicas, self.lifespan)
         self._attachment = Attachment(app, self._around, self._begin)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -245,11 +246,11 @@ class Upshift:
         Raises:
             SettingsError: it was given none.
         """
-        if self._cache is None:
+        if self._caching is None:
             raise SettingsError(
                 "there is no cache: give one, as in Upshift(app, engine=engine, cache=Cache())"
             )
-        return self._cache
+        return self._caching.cache
 
     @property
     def request(self) -> Record | None:
@@ -364,8 +365,8 @@ class Upshift:
     def close(self) -> None:
         """Take everything out of the application and its engines. Calling it twice does nothing more."""
         self._attachment.detach()
-        if self._cache is not None:
-            self._cache.close()
+        if self._caching is not None:
+            self._caching.cache.close()
         self._hooks.close()
         if self._plans is not None:
             self._plans.close()
@@ -386,6 +387,15 @@ class Upshift:
             name = "database" if number == 1 else f"database-{number}"
             health.check(name, engine_check(each), critical=False)
         return health
+
+    def _cached(
+        self, cache: Cache | None, engines: Iterable[Engine], replicas: Replicas | None
+    ) -> Caching | None:
+        if cache is None:
+            return None
+        caching = Caching(cache, self.settings, self.metrics, lambda: self._shared.totals is not None)
+        caching.begin(engines, replicas, self.lifespan, self.health)
+        return caching
 
     def _begin(self) -> None:
         """What waits until the process serves: a server may import the application in another one.
@@ -436,8 +446,8 @@ class Upshift:
             app = self._read_your_writes(app)
         if traffic.compression:
             app = Compression(app, minimum_bytes=traffic.compression_minimum_bytes)
-        if self._cache is not None:  # outside of compression: what is stored is what is sent
-            app = self._cache.responses.around(app, self._current, self._templates.find)
+        if self._caching is not None:  # outside of compression: what is stored is what is sent
+            app = self._caching.around(app, self._current, self._templates.find)
         sockets = SocketRecorder(
             app, self._close_socket, self._current, self._templates, hand_on=self._hand_on
         )
@@ -458,6 +468,15 @@ class Upshift:
             headers_of=timing_headers(telemetry.server_timing),
         )
         self._recorders.append(recorder)
+        paths = after_application(self._bare, self._paths(), recorded=recorder, unrecorded=app)
+        commands: dict[str, ASGIApp] = self._caching.commands if self._caching else {}
+        commands = after_application(self._bare, commands, recorded=recorder, unrecorded=app)
+        # Methods, as to call an object costs three times as much.
+        return Endpoints(recorder.__call__, paths, commands).__call__ if paths else recorder.__call__
+
+    def _paths(self) -> dict[str, ASGIApp]:
+        """What answers at paths that are Upshift's own."""
+        telemetry = self.settings.telemetry
         paths = probe_endpoints(self.health) if self.settings.health.health else {}
         if telemetry.metrics and telemetry.metrics_path:
             paths[telemetry.metrics_path] = MetricsEndpoint(self.metrics, self._shared.sum)
@@ -467,9 +486,7 @@ class Upshift:
                 paths[f"{self.settings.sql.queries_path}/plans"] = self._plans_endpoint
         if self._dialects and self.settings.pool.pools_path:
             paths[self.settings.pool.pools_path] = self._pools_endpoint
-        paths = after_application(self._bare, paths, recorded=recorder, unrecorded=app)
-        # Methods, as to call an object costs three times as much.
-        return Endpoints(recorder.__call__, paths).__call__ if paths else recorder.__call__
+        return paths | (self._caching.paths if self._caching else {})
 
     def _drain(self) -> None:
         for socket in self._open_sockets():
@@ -544,8 +561,7 @@ class Upshift:
             "clients": lambda: self.clients.faults,
             "sentry": lambda: self._sentry.faults,
             "replicas": lambda: replicas.faults if replicas else 0,
-            "responses": lambda: self._cache.responses.faults if self._cache else 0,
-            "writes": lambda: self._cache.writes.faults if self._cache else 0,
+            **(self._caching.faults() if self._caching else {}),
         }
         spans = self._spans
         return faults if spans is None else faults | {"tracing": lambda: spans.faults}
@@ -575,18 +591,6 @@ class Upshift:
 
     def _active(self) -> int:
         return sum(recorder.active for recorder in self._recorders)
-
-
-def _watching(
-    cache: Cache | None, engines: Iterable[Engine], replicas: Replicas | None, lifespan: Lifespan
-) -> Cache | None:
-    """Return the cache, which watches the engines from now on, and flushes what is written by way of it."""
-    lagging = replicas.engines[1:] if replicas else ()
-    if cache is not None:
-        cache.watch(each for each in engines if each not in lagging)
-        cache.watch(lagging, may_lag=True)
-        lifespan.add("upshift-writes", cache.writes.start, cache.writes.close)
-    return cache
 
 
 def _warn_of_misspelt_variables() -> None:

@@ -480,6 +480,11 @@ class Cache:
             for namespace, counted in tuple(self._statistics.items())
         }
 
+    @property
+    def watched(self) -> tuple[Engine, ...]:
+        """The engines whose statements it sees, the sync ones in async ones."""
+        return tuple(self._watched)
+
     def state(self) -> CacheState:
         """Return where its tokens are, what it watches and hears, and how Redis is. Nobody is asked for it.
 

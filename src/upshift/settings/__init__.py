@@ -8,6 +8,7 @@ over the default.
 from upshift.settings.checks import variable_of
 from upshift.settings.sections import (
     Arguments,
+    CacheSettings,
     DiagnoseSettings,
     HealthSettings,
     LogSettings,
@@ -24,6 +25,7 @@ from upshift.settings.settings import Explained, Settings, explain_settings, mis
 
 __all__ = [
     "Arguments",
+    "CacheSettings",
     "DiagnoseSettings",
     "Explained",
     "HealthSettings",

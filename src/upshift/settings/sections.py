@@ -136,6 +136,22 @@ class ReplicaSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheSettings:
+    """What is told of the cache; without `cache` it is of no effect.
+
+    Attributes:
+        cache_path: where callers on the same machine are told of the cache, and end values by POST, unless
+            the application has a route there; empty for nowhere.
+    """
+
+    cache_path: str = "/upshift/cache"
+
+    def __post_init__(self) -> None:
+        check(self)
+        _check_path("cache_path", self.cache_path)
+
+
+@dataclass(frozen=True, slots=True)
 class TrafficSettings:
     """What is done with responses.
 
@@ -316,6 +332,7 @@ class Arguments(TypedDict, total=False):
     replica_secrets: tuple[str, ...]
     replica_token_seconds: float
     replica_methods: tuple[str, ...]
+    cache_path: str
     compression: bool
     compression_minimum_bytes: int
     service: str

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args, get_
 from upshift.settings.checks import check, variable_of
 from upshift.settings.sections import (
     Arguments,
+    CacheSettings,
     DiagnoseSettings,
     Environment,
     HealthSettings,
@@ -54,6 +55,7 @@ class Settings:
     sql: SqlSettings = field(default_factory=SqlSettings)
     pool: PoolSettings = field(default_factory=PoolSettings)
     replicas: ReplicaSettings = field(default_factory=ReplicaSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
     traffic: TrafficSettings = field(default_factory=TrafficSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     logs: LogSettings = field(default_factory=LogSettings)

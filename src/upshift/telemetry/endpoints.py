@@ -23,6 +23,7 @@ OPENMETRICS = "application/openmetrics-text"
 """What a scraper names in its Accept header to be told exemplars."""
 
 _READING = frozenset({"GET", "HEAD"})
+_COMMANDING = frozenset({"POST"})
 
 
 class Endpoints:
@@ -30,22 +31,26 @@ class Endpoints:
 
     Args:
         app: the application.
-        paths: what answers each path.
+        paths: what answers GET for each path.
+        commands: what answers POST; other paths.
     """
 
-    def __init__(self, app: ASGIApp, paths: Mapping[str, ASGIApp]) -> None:
+    def __init__(
+        self, app: ASGIApp, paths: Mapping[str, ASGIApp], commands: Mapping[str, ASGIApp] | None = None
+    ) -> None:
         self._app = app
-        self._paths = paths
+        self._answers = {path: (_READING, answer) for path, answer in paths.items()}
+        self._answers |= {path: (_COMMANDING, answer) for path, answer in (commands or {}).items()}
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer, or hand on to the application; no coroutine of its own, as it is on every request's way."""
         path = scope.get("path", "")  # the lifespan has none
         if prefix := scope.get("root_path"):
             path = path.removeprefix(prefix)  # a proxy's, which is in it as well, by the ASGI specification
-        answer = self._paths.get(path)
-        if answer is None or scope["type"] != "http" or scope["method"] not in _READING:
-            answer = self._app
-        return answer(scope, receive, send)
+        found = self._answers.get(path)
+        if found is not None and scope["type"] == "http" and scope["method"] in found[0]:
+            return found[1](scope, receive, send)
+        return self._app(scope, receive, send)
 
 
 class MetricsEndpoint:

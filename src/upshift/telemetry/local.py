@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 _FORWARDED = re.compile(
     rb"forwarded|via|x-forwarded-.*|x-real-ip|x-client-ip|x-original-.*|true-client-ip|cf-.*"
 )
+COMMAND = b"x-upshift-command"
+"""The header that each request has which changes something."""
+
+_OF_BROWSERS = frozenset({b"origin", b"referer", b"cookie", b"sec-fetch-site", b"sec-fetch-mode"})
 _PORT = re.compile(r":\d+$")
 
 logger = logging.getLogger("upshift.telemetry")
@@ -42,20 +46,23 @@ class LocalEndpoint:
 
     Args:
         answer: makes the answer, given the query's parameters.
+        changes: whether it changes something. Then no browser is answered: a page from anywhere may have one
+            send a request to this machine, though it cannot read the answer.
 
     Attributes:
         faults: answers that could not be made; the first is logged.
     """
 
-    def __init__(self, answer: Callable[[Mapping[str, str]], bytes]) -> None:
+    def __init__(self, answer: Callable[[Mapping[str, str]], bytes], *, changes: bool = False) -> None:
         self.faults = 0
+        self._changes = changes
         self._answer = answer
         # A limiter belongs to one event loop. This one takes no threads from the application's.
         self._limiter: RunVar[CapacityLimiter] = RunVar(f"upshift_local_{id(self)}")
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Answer, or say why not."""
-        refused = refusal(scope)
+        refused = refusal(scope) or (browser_refusal(scope) if self._changes else "")
         if refused:
             answer = Answer(403, TEXT, refused.encode())
         else:
@@ -101,6 +108,23 @@ def refusal(scope: Scope) -> str:
     if len(hosts) != 1 or not _is_here(_PORT.sub("", hosts[0]).strip("[]").lower()):
         return "only what is asked of localhost is answered here"
     return ""
+
+
+def browser_refusal(scope: Scope) -> str:
+    """Tell why a request that changes something is refused; "" where no browser has sent it.
+
+    A page can neither leave these away nor, without being allowed to by the application, add `COMMAND`.
+
+    Example:
+        >>> browser_refusal({"headers": [(COMMAND, b"1")]})
+        ''
+        >>> browser_refusal({"headers": [(COMMAND, b"1"), (b"origin", b"http://localhost:8000")]})
+        'browsers are not answered here'
+    """
+    names = {name for name, _ in scope["headers"]}
+    if COMMAND not in names:
+        return f"a request that changes something has the header {COMMAND.decode()}"
+    return "browsers are not answered here" if names & _OF_BROWSERS else ""
 
 
 def _is_here(host: str) -> bool:

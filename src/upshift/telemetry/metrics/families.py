@@ -25,33 +25,72 @@ MAX_TASKS = 500
 MAX_QUEUES = 100
 """Caches, tasks and queues with a label of their own."""
 
-TIERS = ("memory", "redis")
-CACHE_OPERATIONS = ("get", "set", "delete", "invalidate")
-EVICTIONS = ("size", "expired", "invalidated")
+MAX_REASONS = 50
+"""Reasons for not keeping a value with a label of their own."""
+
 JOB_OUTCOMES = ("success", "retry", "failure", "cancelled")
 
-_FAST = (0.000001, 0.00001, 0.0001, 0.001, *DURATION_BUCKETS)
 _LONG = (*DURATION_BUCKETS, 30.0, 60.0, 300.0, 900.0, 3_600.0)
 
 
 class CacheFamilies(NamedTuple):
-    """What caches count; all have the labels `cache_name` and `cache_tier`.
+    """What caches count; all have the label `cache_name`, the namespace: a function's name, or a path.
 
     Attributes:
-        hits: look-ups that found a value.
-        misses: look-ups that did not.
-        evictions: entries removed, by `reason`.
-        entries: entries held.
-        size: bytes held.
-        duration: seconds that operations took, by `cache_operation`.
+        hits: calls that were answered from the cache.
+        misses: calls that found nothing there.
+        joined: calls that shared another's load.
+        bypassed: calls past the cache, of those who had written what the value depends on.
+        fills: values kept.
+        refused: values not kept, by `reason`.
+        stale_prevented: values found and not served, as what they depend on had been written.
+        expired: values found and not served, as their time was up.
+        evictions: values that made room for others.
+        refreshed: values loaded anew in the background.
+        errors: loads that failed.
+        stale_served_on_error: last values that were served where a load failed.
+        audited: hits that were compared with a new run.
+        stale_served: those that had served what was not right any more.
+        not_modified: hits that were answered by 304.
+        loads: loads.
+        load_seconds: seconds that they took.
+        entries: values held in memory.
+        size: bytes held in memory.
     """
 
     hits: CounterFamily
     misses: CounterFamily
+    joined: CounterFamily
+    bypassed: CounterFamily
+    fills: CounterFamily
+    refused: CounterFamily
+    stale_prevented: CounterFamily
+    expired: CounterFamily
     evictions: CounterFamily
+    refreshed: CounterFamily
+    errors: CounterFamily
+    stale_served_on_error: CounterFamily
+    audited: CounterFamily
+    stale_served: CounterFamily
+    not_modified: CounterFamily
+    loads: CounterFamily
+    load_seconds: CounterFamily
     entries: GaugeFamily
     size: GaugeFamily
-    duration: HistogramFamily
+
+
+class CacheRedisFamilies(NamedTuple):
+    """What is known of the Redis of a cache, without labels.
+
+    Attributes:
+        away: processes that do not ask it, as it failed.
+        openings: how often failures have made them stop.
+        malformed: values found there that could not be read.
+    """
+
+    away: GaugeFamily
+    openings: CounterFamily
+    malformed: CounterFamily
 
 
 class JobFamilies(NamedTuple):
@@ -89,22 +128,53 @@ def declare_cache(metrics: Metrics) -> CacheFamilies:
 
     Example:
         >>> from upshift.telemetry.metrics.registry import Metrics
-        >>> declare_cache(Metrics()).hits.add(cache_name="menu", cache_tier="memory")
+        >>> declare_cache(Metrics()).hits.add(cache_name="menu")
     """
-    labels: LabelBounds = {"cache_name": MAX_CACHES, "cache_tier": TIERS}
+    labels: LabelBounds = {"cache_name": MAX_CACHES}
+
+    def counter(name: str, text: str, **more: int) -> CounterFamily:
+        return metrics.counter(f"upshift_cache_{name}", text, labels={**labels, **more}, own=True)
+
     return CacheFamilies(
-        hits=metrics.counter("cache_hits", "Look-ups that found a value", labels=labels),
-        misses=metrics.counter("cache_misses", "Look-ups that found none", labels=labels),
-        evictions=metrics.counter(
-            "cache_evictions", "Entries removed from the cache", labels={**labels, "reason": EVICTIONS}
+        hits=counter("hits", "Calls that were answered from the cache"),
+        misses=counter("misses", "Calls that found nothing in the cache"),
+        joined=counter("joined", "Calls that shared the load of another"),
+        bypassed=counter("bypassed", "Calls past the cache, of those who had written what the value needs"),
+        fills=counter("fills", "Values kept"),
+        refused=counter("refused", "Values not kept", reason=MAX_REASONS),
+        stale_prevented=counter("stale_prevented", "Values found and not served, as they had been outdated"),
+        expired=counter("expired", "Values found and not served, as their time was up"),
+        evictions=counter("evictions", "Values that made room for others"),
+        refreshed=counter("refreshed", "Values loaded anew in the background"),
+        errors=counter("errors", "Loads that failed"),
+        stale_served_on_error=counter("stale_served_on_error", "Last values served as a load had failed"),
+        audited=counter("audited", "Hits that were compared with a new run of the function"),
+        stale_served=counter("stale_served", "Compared hits that had served what was not right any more"),
+        not_modified=counter("not_modified", "Hits that were answered by 304"),
+        loads=counter("loads", "Loads"),
+        load_seconds=metrics.counter(
+            "upshift_cache_load", "Time that loads took", unit="seconds", labels=labels, own=True
         ),
-        entries=metrics.gauge("cache_entries", "Entries that the cache holds", labels=labels),
-        size=metrics.gauge("cache_size", "Bytes that the cache holds", unit="bytes", labels=labels),
-        duration=metrics.histogram(
-            "cache_operation_duration",
-            "Time that operations of the cache took",
-            labels={**labels, "cache_operation": CACHE_OPERATIONS},
-            buckets=_FAST,
+        entries=metrics.gauge(
+            "upshift_cache_entries", "Values that are held in memory", labels=labels, own=True
+        ),
+        size=metrics.gauge(
+            "upshift_cache_size", "Bytes that are held in memory", unit="bytes", labels=labels, own=True
+        ),
+    )
+
+
+def declare_cache_redis(metrics: Metrics) -> CacheRedisFamilies:
+    """Declare what is known of the Redis of a cache."""
+    return CacheRedisFamilies(
+        away=metrics.gauge(
+            "upshift_cache_redis_away", "Processes that do not ask the cache's Redis, as it failed", own=True
+        ),
+        openings=metrics.counter(
+            "upshift_cache_redis_openings", "Times when failures made a process stop asking Redis", own=True
+        ),
+        malformed=metrics.counter(
+            "upshift_cache_redis_malformed", "Values found in Redis that could not be read", own=True
         ),
     )
 

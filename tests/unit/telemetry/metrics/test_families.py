@@ -9,10 +9,16 @@ import subprocess
 import pytest
 
 from upshift.telemetry.metrics.exposition import expose
-from upshift.telemetry.metrics.families import declare_cache, declare_jobs, declare_queues
+from upshift.telemetry.metrics.families import (
+    MAX_CACHES,
+    declare_cache,
+    declare_cache_redis,
+    declare_jobs,
+    declare_queues,
+)
 from upshift.telemetry.metrics.registry import OTHER, CounterFamily, GaugeFamily, HistogramFamily, Metrics
 
-DECLARE = (declare_cache, declare_jobs, declare_queues)
+DECLARE = (declare_cache, declare_cache_redis, declare_jobs, declare_queues)
 
 
 def filled(*declare):
@@ -47,10 +53,11 @@ def test_each_name_is_a_families_of_its_own():
     assert len({family.name for family in declared}) == len(declared)
 
 
-def test_durations_are_in_seconds_sizes_in_bytes_and_counters_have_no_unit_of_time():
+def test_durations_are_in_seconds_sizes_in_bytes_and_counts_have_no_unit():
     metrics = Metrics()
     for family in (family for declare in DECLARE for family in declare(metrics)):
-        unit = {"histogram": "seconds"}.get(family.kind, "bytes" if "size" in family.name else "")
+        is_time = family.kind == "histogram" or family.name == "upshift_cache_load_seconds"
+        unit = "seconds" if is_time else "bytes" if "size" in family.name else ""
         assert family.unit == unit
         assert family.name.endswith(f"_{unit}" if unit else family.name)
 
@@ -69,7 +76,9 @@ def test_prometheus_has_nothing_to_say_against_them():
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
-def test_a_tier_that_there_is_not_is_another():
+def test_caches_beyond_the_bound_are_counted_together():
     family = declare_cache(Metrics()).hits
-    family.add(1, cache_name="menu", cache_tier="disk")
-    assert list(family.series) == [("menu", OTHER)]
+    for number in range(MAX_CACHES + 2):
+        family.add(1, cache_name=f"menu {number}")
+    assert len(family.series) == MAX_CACHES + 1
+    assert family.series[(OTHER,)].values[0] == 2
