@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from upshift.cache.durations import seconds_of
 from upshift.cache.responses.middleware import AnswersFromStore
@@ -39,7 +40,7 @@ class Responses:
         self._shelf = Shelf(shared)
         self._rules: list[Rule] = []
         self._places = count()
-        self._middlewares: list[AnswersFromStore] = []
+        self._middlewares: WeakSet[AnswersFromStore] = WeakSet()
 
     def __call__(  # noqa: PLR0913 - all but the pattern by name
         self,
@@ -118,5 +119,5 @@ class Responses:
             route_of: tells the route of a scope that the application has had.
         """
         middleware = AnswersFromStore(app, self._rules, next(self._places), self._shelf, current, route_of)
-        self._middlewares.append(middleware)
+        self._middlewares.add(middleware)
         return middleware
