@@ -215,7 +215,7 @@ class Flusher:
         write.failures += 1
         write.successes = self._successes
         write.retried = now + self._wait(write.failures)
-        is_given_up = write.proofs >= self._limits.attempts - 1 and self._give_up(write, error)
+        is_given_up = write.proofs >= self._limits.attempts and self._give_up(write, error)
         with self._changed:
             write.is_in_flight = False
             if is_given_up:

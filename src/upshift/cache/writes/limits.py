@@ -19,7 +19,8 @@ class Limits(NamedTuple):
         max_bytes: bytes that they take at most, about.
         max_batch: writes that are flushed at once at most.
         delay: seconds that a write waits for others, so that fewer and larger batches are flushed.
-        attempts: how often a write is tried alone before it may be given up.
+        attempts: how often a write that has failed alone fails again, others succeeding between, until it is
+            given up.
         longest_wait: seconds between two tries at most.
         segment_bytes: bytes from which on a file of the journal is full.
     """

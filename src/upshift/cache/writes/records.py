@@ -131,12 +131,10 @@ def replay(files: Iterable[bytes]) -> Replayed:
                         del latest[key]
             elif isinstance(record, Put):
                 known = latest.get(record.key)
-                # A write that was carried forward to a later file stands behind younger ones.
-                if known is None or known.number <= record.number:
-                    if known is not None:
-                        keys.pop(known.number, None)
-                    latest[record.key] = record
-                    keys[record.number] = record.key
+                if known is not None:
+                    del keys[known.number]
+                latest[record.key] = record
+                keys[record.number] = record.key
     return Replayed(sorted(latest.values(), key=lambda write: write.number), cut)
 
 

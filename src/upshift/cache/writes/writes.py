@@ -99,7 +99,8 @@ class Writes:
             max_entries: keys that wait to be flushed at most.
             max_bytes: bytes that they take at most, about.
             max_batch: writes that are flushed at once at most.
-            attempts: how often a write has to fail alone, others succeeding between, to be given up.
+            attempts: how often a write that has failed alone fails again, others succeeding between, until
+                it is given up.
 
         Raises:
             SettingsError: an option has a value that it cannot have, or the name is taken.
