@@ -125,13 +125,14 @@ class SyncLinks:
             Unreachable: they have not come, or one is an error.
         """
         try:
-            replies = self._ask(commands)
-            return [checked(reply) for reply in replies]
+            return [checked(reply) for reply in self._ask(commands)]
         except Unreachable as error:
-            if error.is_elsewhere:
-                self._finder.lose()
-                self.close()
-            raise
+            if not error.is_elsewhere:
+                raise
+        # Nothing has been done there, so it can be asked elsewhere at once.
+        self._finder.lose()
+        self.close()
+        return [checked(reply) for reply in self._ask(commands)]
 
     def close(self) -> None:
         """Close the connections that nobody uses."""

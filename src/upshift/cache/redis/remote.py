@@ -95,6 +95,8 @@ class Remote:
             replies = self._links.ask(commands)
         except Unreachable as error:
             self.circuit.failed(began, str(error))
+            if error.is_elsewhere:
+                self.wake.set()  # the heartbeat looks for the right one
             raise
         self.circuit.succeeded()
         return replies
@@ -111,6 +113,8 @@ class Remote:
             replies = await self._async_links.ask(commands)
         except Unreachable as error:
             self.circuit.failed(began, str(error))
+            if error.is_elsewhere:
+                self.wake.set()  # the heartbeat looks for the right one
             raise
         self.circuit.succeeded()
         return replies

@@ -18,11 +18,14 @@ from redis import Redis, RedisCluster, Sentinel
 from redis.asyncio import Redis as AsyncRedis
 from redis.crc import key_slot
 
-from tests.unit.cache.redis.conftest import open_at_once, wait_until
+from tests.unit.cache.redis.conftest import open_at_once, patient, wait_until
 from upshift.cache import Cache
 from upshift.testing.servers import valkey
 from upshift.testing.servers.binaries import find_valkey
 from upshift.testing.servers.supervision import free_port, new_directory, supervised
+
+__all__ = ["patient"]
+pytestmark = pytest.mark.usefixtures("patient")
 
 ALLOWED = (
     "+hello +auth +select +info +time +eval +evalsha +get +set +mget +del +unlink +scan +pexpire +hget +hset"
@@ -77,7 +80,7 @@ async def shows_that_it_works_async(cache):
 
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_both_protocols(valkey_server, protocol):
-    cache = Cache(f"{valkey_server.url}?protocol={protocol}", name=f"resp{protocol}", timeout="5s")
+    cache = Cache(f"{valkey_server.url}?protocol={protocol}", name=f"resp{protocol}")
     with Redis.from_url(valkey_server.url) as client:
         shows_that_it_works(cache, client)
     cache.close()
@@ -87,7 +90,7 @@ def test_both_protocols(valkey_server, protocol):
 def test_a_user_that_may_do_what_is_needed_and_no_more(protocol):
     with valkey(listen="tcp") as server, Redis.from_url(server.url) as client:
         client.execute_command("ACL", "SETUSER", "shop", "on", ">secret", "~{upshift:*", *ALLOWED.split())
-        cache = Cache(f"redis://shop:secret@127.0.0.1:{port_of(server)}/0?protocol={protocol}", timeout="5s")
+        cache = Cache(f"redis://shop:secret@127.0.0.1:{port_of(server)}/0?protocol={protocol}")
         shows_that_it_works(cache, client)
         cache.clear()
         cache.close()
@@ -109,7 +112,7 @@ def test_a_wrong_password_is_an_outage_and_no_error():
 
 def test_a_database_of_a_number(valkey_server):
     with Redis.from_url(valkey_server.url, db=3) as client:
-        cache = Cache(f"{valkey_server.url}?db=3", name="numbered", timeout="5s")
+        cache = Cache(f"{valkey_server.url}?db=3", name="numbered")
         shows_that_it_works(cache, client)
         assert client.keys("{upshift:numbered}:*")
         cache.close()
@@ -119,7 +122,7 @@ def test_a_database_of_a_number(valkey_server):
 def test_a_ready_client(make):
     with valkey(listen="tcp") as server:
         ready = make(host="127.0.0.1", port=port_of(server), password=password_of(server), db=2)
-        cache = Cache(ready, timeout="5s")
+        cache = Cache(ready)
         with Redis(port=port_of(server), password=password_of(server), db=2) as numbered:
             shows_that_it_works(cache, numbered)
         cache.close()
@@ -174,11 +177,11 @@ def test_tls(valkey_server, certificate):
     path = valkey_server.url.removeprefix("unix://")
     with speaking_tls(path, certificate) as port, Redis.from_url(valkey_server.url) as client:
         trusting = f"rediss://localhost:{port}/0?ssl_ca_certs={certificate[0]}"
-        cache = Cache(trusting, name="tls", timeout="5s")
+        cache = Cache(trusting, name="tls")
         shows_that_it_works(cache, client)
         cache.close()
 
-        unknown = Cache(f"rediss://localhost:{port}/0", name="tls", timeout="5s")
+        unknown = Cache(f"rediss://localhost:{port}/0", name="tls")
         wait_until(lambda: "certificate verify failed" in unknown._shared._shared.remote.circuit.reason)
         unknown.close()
 
@@ -238,8 +241,8 @@ def test_sentinel_and_a_failover():
         told = stack.enter_context(Redis(port=port))
         wait_until(lambda: told.execute_command("SENTINEL", "REPLICAS", "shop"))
 
-        cache = Cache(f"redis+sentinel://:{password}@127.0.0.1:{port}/shop", timeout="1s")
-        ready = Cache(Sentinel([("127.0.0.1", port)]).master_for("shop", password=password), timeout="1s")
+        cache = Cache(f"redis+sentinel://:{password}@127.0.0.1:{port}/shop")
+        ready = Cache(Sentinel([("127.0.0.1", port)]).master_for("shop", password=password))
         client = stack.enter_context(Redis.from_url(master.url))
         shows_that_it_works(cache, client)
         runs = []
@@ -265,13 +268,12 @@ def test_sentinel_and_a_failover():
 
 
 def test_cluster_and_a_slot_that_moves():
-    settings = {
-        "cluster-enabled": "yes",
-        "cluster-node-timeout": "2000",
-        "cluster-require-full-coverage": "no",
-    }
+    settings = {"cluster-enabled": "yes", "cluster-node-timeout": "2000"}
     with contextlib.ExitStack() as stack:
-        nodes = [stack.enter_context(valkey(listen="tcp", settings=settings)) for _ in range(3)]
+        nodes, buses = [], [free_port() for _ in range(3)]
+        for port in buses:  # the port of their bus is far above the other, and may be too high
+            bus = {**settings, "cluster-port": str(port)}
+            nodes.append(stack.enter_context(valkey(listen="tcp", settings=bus)))
         clients = [stack.enter_context(Redis.from_url(each.url)) for each in nodes]
         password = password_of(nodes[0])
         for client in clients:  # one for all, as in a cluster
@@ -280,7 +282,7 @@ def test_cluster_and_a_slot_that_moves():
         bounds = [0, 5461, 10923, 16384]
         for number, client in enumerate(clients):
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1)
-            client.execute_command("CLUSTER", "MEET", "127.0.0.1", port_of(nodes[0]))
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", port_of(nodes[0]), buses[0])
         wait_until(
             lambda: (
                 all(each.cluster("info")["cluster_known_nodes"] == "3" for each in clients)
@@ -289,10 +291,9 @@ def test_cluster_and_a_slot_that_moves():
             30,
         )
         addresses = ",".join(f"127.0.0.1:{port_of(each)}" for each in nodes)
-        cache = Cache(f"redis+cluster://:{password}@{addresses}", timeout="1s")
+        cache = Cache(f"redis+cluster://:{password}@{addresses}")
         ready = Cache(
             stack.enter_context(RedisCluster(host="127.0.0.1", port=port_of(nodes[1]), password=password)),
-            timeout="1s",
         )
         slot = key_slot(b"{upshift:default}:fence")
         (home,) = (number for number in range(3) if bounds[number] <= slot < bounds[number + 1])

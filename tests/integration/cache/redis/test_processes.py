@@ -238,7 +238,7 @@ from pathlib import Path
 from upshift import Cache
 
 redis, log = sys.argv[1:3]
-cache = Cache(redis)
+cache = Cache(redis, timeout="5s")  # the machine may be busy with other things
 
 @cache.cached(ttl="1h")
 async def report(key: int) -> dict[str, int]:

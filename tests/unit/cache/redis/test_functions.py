@@ -414,11 +414,12 @@ async def test_when_redis_is_away_calls_go_in_turns_and_nothing_of_memory_is_ser
     runs = []
     with valkey() as server:
         cache = Cache(server.url, name=name)
+        remote = cache._shared._shared.remote
+        wait_until(remote.circuit.is_usable)
         f = cached_async(cache, runs)
         await f(1)
         await f(1)
     runs.clear()
-    remote = cache._shared._shared.remote
     while not remote.circuit.is_open:
         await f(1)
         await asyncio.sleep(0.01)
@@ -465,6 +466,7 @@ def test_threads_go_in_turns_as_well(name):
     runs, lock = [], threading.Lock()
     with valkey() as server:
         cache = Cache(server.url, name=name)
+        wait_until(cache._shared._shared.remote.circuit.is_usable)
 
     @cache.cached(namespace="f")
     def function(number: int) -> int:
