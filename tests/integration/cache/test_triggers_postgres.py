@@ -24,7 +24,7 @@ from upshift.cache.triggers import listener as listening
 from upshift.cache.triggers.definition import PREFIX, Watched
 from upshift.cache.triggers.installed import find_tables, install, remove
 from upshift.cache.triggers.listener import NAME
-from upshift.errors import MaintenanceError, SettingsError
+from upshift.errors import MaintenanceError, MissingExtraError, SettingsError
 
 DEADLINE = 20.0
 """Seconds that a notification may take on a busy machine; none of the tests waits for it in vain."""
@@ -356,6 +356,14 @@ def test_only_postgresql_tells_of_others():
     cache = Cache()
     with pytest.raises(SettingsError, match="only PostgreSQL"):
         cache.listen("sqlite:///shop.db")
+    cache.close()
+
+
+def test_without_psycopg_the_extra_is_named(monkeypatch):
+    monkeypatch.setattr(listening, "find_spec", lambda _: None)
+    cache = Cache()
+    with pytest.raises(MissingExtraError, match=r"upshift\[postgres\]"):
+        cache.listen("postgresql+psycopg://localhost/shop")
     cache.close()
 
 

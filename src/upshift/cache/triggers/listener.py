@@ -17,6 +17,7 @@ import random
 import socket
 import threading
 from contextlib import suppress
+from importlib.util import find_spec
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -25,7 +26,7 @@ from upshift.cache.dependencies import EVERYTHING, rows_tag, table_tag
 from upshift.cache.dependencies.names import bare_name
 from upshift.cache.dependencies.rows import Kind, key_part, key_tag
 from upshift.cache.triggers.definition import CHANNEL, PREFIX
-from upshift.errors import SettingsError
+from upshift.errors import MissingExtraError, SettingsError
 from upshift.record.fork import after_fork
 from upshift.sql.engines import engine_for
 
@@ -85,6 +86,8 @@ class Listener:
         engine = engine_for(url)
         if engine.dialect.name != "postgresql":
             raise SettingsError(f"only PostgreSQL tells of what others write, not {engine.dialect.name}")
+        if find_spec("psycopg") is None:
+            raise MissingExtraError("hearing of what others write", "postgres")
         self._arguments = engine.dialect.create_connect_args(engine.url)
         self.place = engine.url.render_as_string(hide_password=True)
         self._carrier = carrier
