@@ -122,8 +122,12 @@ class Tier:
                 has_claimed, answer = yield [claiming, self._tokens.stamp_command(tags)]
                 if has_claimed != 0:
                     remote.heart.claims.add(claim)
-                    # Whoever had the claim before may have just given it up.
-                    found = (yield from self.find_steps(key, likely)) if wait > FIRST_WAIT else None
+                    try:
+                        # Whoever had the claim before may have just given it up.
+                        found = (yield from self.find_steps(key, likely)) if wait > FIRST_WAIT else None
+                    except BaseException:  # else it would be kept alive for ever, and all others wait
+                        remote.heart.let_go(claim, owner)
+                        raise
                     if found is not None:
                         yield from self.release_steps(key, owner)
                         return Begun({}, "", found)
