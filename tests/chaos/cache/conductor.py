@@ -93,7 +93,7 @@ class Conductor:
         began = time.monotonic()
         left = self._random.sample(troubles, len(troubles))
         with self._processes():
-            while left or self.board.total(Count.READS) < reads:
+            while left or not self._has_enough(reads):
                 if time.monotonic() - began > LIMIT or self._has_faults():
                     break
                 if until_violated and self._is_violated():
@@ -146,9 +146,21 @@ class Conductor:
         for pid in self._pids:
             while os.waitpid(pid, os.WNOHANG) == (0, 0):
                 if time.monotonic() > deadline:
-                    (self._plan.folder / f"fault-{pid}").write_text("it does not end")
+                    os.kill(pid, signal.SIGUSR1)  # it tells what it waits for
+                    time.sleep(1)
                     os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+                    break
                 time.sleep(0.01)
+
+    def _has_enough(self, reads: int) -> bool:
+        """Whether there has been enough for the run to mean something."""
+        total, is_ours = self.board.total, not self._plan.setting.peer  # others do not tell of hits
+        return (
+            total(Count.READS) >= reads
+            and (not is_ours or total(Count.HITS) >= reads // 2)
+            and (not self._plan.is_cut_short or total(Count.AMBIGUOUS) > 0)
+        )
 
     def _is_violated(self) -> bool:
         return any(map(self.board.total, (Count.STALE, Count.REGRESSED, Count.DIRTY)))
@@ -215,6 +227,14 @@ class Conductor:
     def _empty(self) -> None:
         assert self._redis is not None
         self._redis.empty()
+
+    def _hang_and_kill(self) -> None:
+        """Kill a process whose commit could not be announced."""
+        assert self._redis is not None
+        self._redis.stop()
+        time.sleep(self._random.uniform(0.1, 0.4))
+        self._kill(committing=True)
+        self._redis.go_on()
 
     def _drop(self) -> None:
         assert self._redis is not None

@@ -33,7 +33,7 @@ def run(mode: str, database: str, *options: str) -> dict[str, Any]:
     return outcome
 
 
-@pytest.mark.timeout(3_600)
+@pytest.mark.timeout(3_600 if ROUNDS else 240)
 @pytest.mark.parametrize("mode", READS)
 def test_no_read_is_older_than_the_last_commit_before_it(mode, postgres_database):
     reads = READS[mode] if ROUNDS else FEW
@@ -45,7 +45,7 @@ def test_no_read_is_older_than_the_last_commit_before_it(mode, postgres_database
     assert counts["stale"] == counts["regressed"] == counts["dirty"] == 0
     assert outcome["oldest"] <= (LEASE if mode == "leased" else 0.0)
     assert counts["reads"] >= reads
-    assert counts["hits"] > counts["reads"] // 4
+    assert counts["hits"] >= reads // 2
     assert counts["writes"] > 0 < counts["ambiguous"]
     assert outcome["troubles"] == (
         dict.fromkeys(MODES[mode].troubles, ROUNDS) if ROUNDS else dict.fromkeys(MODES[mode].few, 1)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -37,6 +39,7 @@ class Valkey:
         self._process = subprocess.Popen(
             [find_valkey(), *(part for option in options.items() for part in option)],
             stdout=subprocess.DEVNULL,
+            preexec_fn=end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - no threads here
         )
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
@@ -69,6 +72,11 @@ class Valkey:
         with suppress(Exception), Redis.from_url(self.url) as client:
             return bool(client.ping())
         return False
+
+
+def end_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it dies."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import asyncio
 import importlib
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -154,12 +155,23 @@ class Worker:
 
     def run(self) -> None:
         """Read and write until it is over."""
+        signal.signal(signal.SIGUSR1, lambda *_: self._tell_waits())
         sys.setswitchinterval(0.0002)
         threads = [self._thread(self._write)] + [self._thread(self._read) for _ in range(SYNC_READERS)]
         threads.append(self._thread(self._count_hits))
         asyncio.run(self._in_loop())
         for each in threads:
             each.join()
+
+    def _tell_waits(self) -> None:
+        """Write down where all threads and tasks are: they do not end."""
+        stacks = [traceback.format_stack(frame) for frame in sys._current_frames().values()]
+        with suppress(RuntimeError):  # the loop is over
+            stacks += [
+                traceback.format_stack(frame) for task in asyncio.all_tasks() for frame in task.get_stack()
+            ]
+        told = "\n\n".join("".join(each) for each in stacks)
+        (self._plan.folder / f"fault-{os.getpid()}-waits").write_text(f"it does not end:\n{told}")
 
     def _lane(self) -> Lane:
         return Lane(self._board, self._number, next(self._lanes), self._plan)
@@ -178,9 +190,11 @@ class Worker:
         return thread
 
     def _count_hits(self, lane: Lane) -> None:
-        before = lane.get(Count.HITS)
+        before, conductor = lane.get(Count.HITS), os.getppid()
         while self._board.goes_on():
             time.sleep(0.02)
+            if os.getppid() != conductor:
+                os._exit(1)  # it was killed, and nobody else ends this
             lane.set(Count.HITS, before + self._subject.hits())
 
     def _read(self, lane: Lane) -> None:
