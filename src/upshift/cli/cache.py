@@ -1,4 +1,4 @@
-"""`upshift cache`: the database's triggers that tell a cache of what others write."""
+"""`upshift cache`: what a cache does and keeps, and the triggers that tell it of what others write."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import click
 from upshift.cache.triggers.definition import install_sql, remove_sql
 from upshift.cache.triggers.installed import Found, find_tables, install, remove
 from upshift.cli.boot import find_engines, load_application
+from upshift.cli.cache_application import stats
+from upshift.cli.cache_invalidation import invalidate
+from upshift.cli.cache_redis import delete, get, keys
 from upshift.errors import SettingsError
 from upshift.sql.engines import connected, engine_for
 
@@ -21,7 +24,11 @@ if TYPE_CHECKING:
 
 @click.group()
 def cache() -> None:
-    """Have a database tell caches of what others than the application write."""
+    """Look at a cache, end values, find out what is wrong, and have a database tell of what others write."""
+
+
+for _command in (stats, keys, get, delete, invalidate):
+    cache.add_command(_command)
 
 
 def _database(command: Callable[..., None]) -> Callable[..., None]:

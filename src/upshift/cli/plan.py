@@ -8,7 +8,8 @@ import click
 import msgspec
 import sqlalchemy as sa
 
-from upshift.cli.statements_of import ALL, ask, statements_of
+from upshift.cli.asking import ask
+from upshift.cli.statements_of import ALL, statements_of
 from upshift.diagnose.formats.display import one_line
 from upshift.diagnose.formats.plan_tree import plan_runs, plan_tree
 from upshift.errors import UpshiftError
