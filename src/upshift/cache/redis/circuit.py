@@ -1,8 +1,8 @@
 """Whether Redis is worth asking, and since when it has been away.
 
-A process may use Redis until a while after it was last heard of by the heartbeat. Failures in a row end that
-at once, so that what follows does not wait. Only the heartbeat, whose probes no request waits for, begins it
-again.
+Failures that follow each other open the circuit, so that what comes then does not wait; a failed heartbeat
+does where none has passed for the life of a fence. Only the heartbeat, for whose probes no request waits,
+closes it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Circuit:
 
     def is_usable(self) -> bool:
         """Whether it may be asked, and what it says may be served."""
-        return self._clock() < self._good_until
+        return not self.is_open
 
     def beaten(self, began: float) -> None:
         """Note that the heartbeat that began then was answered, and nothing is owed any more."""
@@ -90,7 +90,6 @@ class Circuit:
                 self._away_since = now
             if self.is_open or (self.failures < MAX_FAILURES and now < self._good_until):
                 return
-            self._good_until = 0.0
             self.is_open = True
             self.openings += 1
         self._opened()

@@ -50,7 +50,7 @@ class Timing(NamedTuple):
     first_probe: float = 0.05
     last_probe: float = 0.4
     intent: float = 60.0
-    claim: float = 1.0
+    claim: float = 3.0
     token: float = 86_400.0
 
 

@@ -2,7 +2,7 @@
 
 A look-up is one MGET of the fence, the entry and the tokens that it is likely to depend on; another follows
 only where it depends on more. A claim is a key with its owner's name. It lives as long as the owner's
-heartbeat, so a killed owner's ends within a second, and whoever waits for the entry claims it next.
+heartbeat, so a killed owner's ends within seconds, and whoever waits for the entry claims it next.
 """
 
 from __future__ import annotations

@@ -38,12 +38,19 @@ def fail(circuit, clock, seconds=0.04):
     circuit.failed(began, "timed out")
 
 
-def test_redis_is_not_asked_before_it_was_heard_of_nor_long_after(circuit, clock):
+def test_redis_is_not_asked_before_it_was_heard_of(circuit, clock):
     assert not circuit.is_usable()
     circuit.beaten(clock.now)
     assert circuit.is_usable()
+
+
+def test_one_failure_opens_it_where_no_heartbeat_has_passed_for_long(circuit, clock, opened):
+    circuit.beaten(clock.now)
     clock.now += FENCE
+    assert circuit.is_usable()  # this process may have had no time to ask
+    fail(circuit, clock)
     assert not circuit.is_usable()
+    assert len(opened) == 1
 
 
 def test_three_failures_after_each_other_open_it_and_only_a_heartbeat_closes_it(circuit, clock, opened):
