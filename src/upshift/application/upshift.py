@@ -180,7 +180,8 @@ class Upshift:
         http = HttpMetrics(
             metrics,
             self._digest_of,
-            self._active,
+            self._open_requests,
+            self._templates.of,
             settings.slow_request_seconds,
             self._spans.is_traced if self._spans else None,
             slow_statement_seconds=settings.slow_statement_seconds,
@@ -589,8 +590,8 @@ class Upshift:
     def _digest_of(self, sql: str) -> str:
         return self._statements.digests.of(sql).id
 
-    def _active(self) -> int:
-        return sum(recorder.active for recorder in self._recorders)
+    def _open_requests(self) -> list[Record]:
+        return [record for recorder in self._recorders for record in tuple(recorder.open)]
 
 
 def _warn_of_misspelt_variables() -> None:

@@ -57,7 +57,7 @@ class Recorder:
             request's headers; it must not raise.
 
     Attributes:
-        active: requests that are open.
+        open: the records of requests that are open.
         faults: records lost to exceptions of `on_close`.
 
     Example:
@@ -85,7 +85,7 @@ class Recorder:
         templates: RouteTemplates | None = None,
         headers_of: Callable[[Record, Mapping[bytes, bytes]], Headers] | None = None,
     ) -> None:
-        self.active = 0
+        self.open: set[Record] = set()
         self.faults = 0
         self._app = app
         self._others = others or app
@@ -98,7 +98,7 @@ class Recorder:
 
     def _forget(self) -> None:
         """In a forked child: the open requests are the parent's."""
-        self.active = 0
+        self.open.clear()
 
     # In one piece: a call costs half a microsecond among the work of a request, and there are few to save.
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901, PLR0915 - see above
@@ -147,7 +147,7 @@ class Recorder:
             return send(message)
 
         is_outermost = "app" not in scope  # an application outside answers exceptions by itself
-        self.active += 1
+        self.open.add(record)
         token = self._current.set(record)
         try:
             await self._app(scope, receive, recording_send)
@@ -158,7 +158,7 @@ class Recorder:
             raise
         finally:
             self._current.reset(token)
-            self.active -= 1
+            self.open.discard(record)
             if not record.seconds:  # the last byte was never sent
                 _end(record)
             try:

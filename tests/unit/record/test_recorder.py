@@ -543,13 +543,13 @@ async def test_the_first_byte_is_timed_apart_from_the_last(clock):
 
 async def test_open_requests_are_counted_while_they_are_open():
     async def app(scope, receive, send):
-        assert recording.recorder.active == 1
+        assert len(recording.recorder.open) == 1
         raise LookupError
 
     recording = Recording(app)
     with pytest.raises(LookupError):
         await recording.recorder(scope_of(), None, drop)
-    assert recording.recorder.active == 0
+    assert not recording.recorder.open
 
 
 async def test_hostile_lengths_are_cut():
@@ -653,7 +653,7 @@ def test_fields_bound_to_a_record_add_up_and_touch_no_one_else_s_dictionary():
 async def test_a_child_that_is_forked_within_a_request_has_no_open_one():
     async def app(scope, receive, send):
         if (child := os.fork()) == 0:
-            os._exit(10 + recording.recorder.active)
+            os._exit(10 + len(recording.recorder.open))
         statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))  # noqa: ASYNC222 - it ends at once
         await send(start())
         await send(body())

@@ -62,7 +62,7 @@ async def test_a_scrape_is_no_request_of_the_application(observed):
         await http.get("/metrics")
         answer = await http.get("/metrics")
     assert "http_server_request_duration_seconds_count{" not in answer.text
-    assert "http_server_active_requests 0.0" in answer.text
+    assert "http_server_active_requests{" not in answer.text
 
 
 async def test_open_requests_are_seen_while_they_are_open():
@@ -82,8 +82,9 @@ async def test_open_requests_are_seen_while_they_are_open():
         await asyncio.gather(*waiting)
         after = (await http.get("/metrics")).text
     upshift.close()
-    assert "http_server_active_requests 3.0" in during
-    assert "http_server_active_requests 0.0" in after
+    series = 'http_server_active_requests{http_request_method="GET",http_route="/wait"}'
+    assert f"{series} 3.0" in during
+    assert f"{series} 0.0" in after
 
 
 async def test_metrics_of_the_application_s_own_stand_beside(observed):

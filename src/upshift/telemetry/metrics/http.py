@@ -18,7 +18,7 @@ from upshift.telemetry.metrics.registry import DURATION_BUCKETS, SIZE_BUCKETS
 from upshift.telemetry.operation import operation_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from upshift.record import Record, Statement
     from upshift.telemetry.metrics.registry import Histogram, LabelBounds, Metrics
@@ -47,7 +47,8 @@ class HttpMetrics:
     Args:
         metrics: where the families are declared.
         digest_of: tells the kind of a statement by its text, shortly and without its values.
-        active: tells the number of open requests.
+        opened: tells the requests that are open.
+        route_of: tells the route of one, where that is known by now.
         slow_request_seconds: what counts as a slow request.
         is_traced: tells whether a request's trace can be found, and so be named as an example; where it is
             not given, those that the caller sampled.
@@ -57,7 +58,7 @@ class HttpMetrics:
         >>> from upshift.record import Kind
         >>> from upshift.telemetry.metrics.registry import Metrics
         >>> metrics = Metrics()
-        >>> http = HttpMetrics(metrics, digest_of=str, active=lambda: 0)
+        >>> http = HttpMetrics(metrics, digest_of=str, opened=tuple)
         >>> series = http.counted(Kind("GET", "/orders/{order_id}", 200, None))
         >>> series.seconds.observe_all([0.012])
         >>> duration = "http_server_request_duration_seconds"
@@ -65,11 +66,12 @@ class HttpMetrics:
         [('GET', '/orders/{order_id}', '200', '')]
     """
 
-    def __init__(  # noqa: PLR0913 - what it reads, and what counts as slow
+    def __init__(  # noqa: PLR0913, PLR0917 - what it reads, and what counts as slow
         self,
         metrics: Metrics,
         digest_of: Callable[[str], str],
-        active: Callable[[], int],
+        opened: Callable[[], Iterable[Record]],
+        route_of: Callable[[Record], str | None] = attrgetter("route"),
         slow_request_seconds: float = math.inf,
         is_traced: Callable[[Record], bool] | None = None,
         *,
@@ -151,8 +153,15 @@ class HttpMetrics:
         self._rows = metrics.counter(
             "db_client_rows", "Rows fetched or changed", unit="rows", labels=route, own=True
         )
-        gauge = metrics.gauge("http_server_active_requests", "Requests that are open", own=True)
-        metrics.before_collecting(lambda: gauge.set(active()))
+        self._active = metrics.gauge(
+            "http_server_active_requests",
+            "Requests that are open",
+            labels={"http_request_method": sorted(METHODS), **route},
+            own=True,
+        )
+        self._opened = opened
+        self._route_of = route_of
+        metrics.before_collecting(self._refresh)
         self._operations: dict[tuple[str, str | None, str | None], Histogram] = {}
 
     def counted(self, kind: Kind) -> CountedSeries:
@@ -164,6 +173,16 @@ class HttpMetrics:
             self._response_bytes.at(labels),
             self._statements.at((kind.route or "",)),
         )
+
+    def _refresh(self) -> None:
+        active: dict[tuple[str, ...], int] = dict.fromkeys(
+            (labels for labels, _ in self._active.snapshot()), 0
+        )
+        for record in self._opened():
+            kind = (known_method(record.method), self._route_of(record) or "")
+            active[kind] = active.get(kind, 0) + 1
+        for labels, count in active.items():
+            self._active.at(labels).set(count)
 
     def add(self, record: Record) -> None:
         """Count what but few requests have: an example of its duration, slowness, a stream, statements."""

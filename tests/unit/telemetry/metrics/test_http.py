@@ -14,6 +14,9 @@ def metrics():
     return Metrics()
 
 
+OPEN: list[Record] = []
+
+
 @pytest.fixture
 def http(metrics):
     return Http(metrics)
@@ -23,7 +26,7 @@ class Http:
     """Counts records as they are counted when requests are over: their numbers, and themselves."""
 
     def __init__(self, metrics):
-        self._metrics = HttpMetrics(metrics, digest_of=lambda sql: sql[:6].lower(), active=lambda: 3)
+        self._metrics = HttpMetrics(metrics, digest_of=lambda sql: sql[:6].lower(), opened=lambda: OPEN)
         self._closing = Closing(
             Keeper(RecordSettings()), counted=self._metrics.counted, takers=[self._metrics.add]
         )
@@ -118,9 +121,23 @@ def test_a_sampled_trace_is_the_example_of_its_bucket(metrics, http):
     assert [each.trace_id for each in histogram.exemplars if each] == ["b" * 32]
 
 
-def test_open_requests_are_told_when_they_are_asked_for(metrics, http):
+@pytest.mark.usefixtures("http")
+def test_open_requests_are_told_when_they_are_asked_for(metrics, monkeypatch):
+    found = Record("BREW", "/orders/7", 0.0)
+    found.route = "/orders/{order_id}"
+    monkeypatch.setattr(f"{__name__}.OPEN", [Record("GET", "/", 0.0), Record("GET", "/", 0.0), found])
     metrics.families()
-    assert series(metrics, "http_server_active_requests") == {(): [3.0]}
+    told = {("GET", ""): [2.0], ("_OTHER", "/orders/{order_id}"): [1.0]}
+    assert series(metrics, "http_server_active_requests") == told
+
+
+@pytest.mark.usefixtures("http")
+def test_of_a_kind_that_has_none_open_any_more_zero_is_told(metrics, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.OPEN", [Record("GET", "/", 0.0)])
+    metrics.families()
+    monkeypatch.setattr(f"{__name__}.OPEN", [])
+    metrics.families()
+    assert series(metrics, "http_server_active_requests") == {("GET", ""): [0.0]}
 
 
 @pytest.mark.parametrize("error", ["IncompleteResponse", "ClientDisconnect", "CancelledError"])

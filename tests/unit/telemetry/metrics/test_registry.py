@@ -100,7 +100,7 @@ class TestDeclaring:
 
     def test_upshift_s_own_metrics_are_all_kept_from_others(self, metrics):
         ProcessMetrics(metrics).close()
-        HttpMetrics(metrics, digest_of=str, active=int)
+        HttpMetrics(metrics, digest_of=str, opened=tuple)
         SocketMetrics(metrics, opened=tuple)
         DatabaseMetrics(metrics, states=tuple, route_of=str)
         count_faults(metrics, {"logs": int})
