@@ -41,8 +41,9 @@ STEPS = 7
 STEPS_OF_STORING = 2
 
 DESIGN = Design(requests=100, min_requests=4, rounds=2, warmup=2, budget_seconds=0.2, connections=2)
-STORED_DESIGN = Design(requests=160, min_requests=40, rounds=2, warmup=8, budget_seconds=1.5, connections=2)
-"""More requests than the first: each path is asked for often enough that what is stored can be given."""
+STORED_DESIGN = Design(requests=160, min_requests=80, rounds=1, warmup=8, budget_seconds=1.5, connections=2)
+"""More requests than the first, and in one piece: while the others are asked, the writer ends all that is stored,
+so each sample begins with nothing, and each path has to be asked often enough for what is stored to be given."""
 
 WRITES_PER_SECOND = 1.0
 """Changes a second while what is stored is proved."""
