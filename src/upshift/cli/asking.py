@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
@@ -58,7 +59,10 @@ def ask(
         with opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
             body: bytes = answer.read(MAX_BYTES + 1)
     except urllib.error.HTTPError as error:
-        said = one_line(error.read(500).decode("utf-8", "replace").strip()) if error.code != 404 else hint  # noqa: PLR2004
+        with error:
+            said = one_line(error.read(500).decode("utf-8", "replace").strip())
+        if error.code == HTTPStatus.NOT_FOUND:
+            said = hint
         raise UpshiftError(f"{one_line(url)} answered {error.code}: {said}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)

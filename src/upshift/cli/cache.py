@@ -11,6 +11,7 @@ from upshift.cache.triggers.definition import install_sql, remove_sql
 from upshift.cache.triggers.installed import Found, find_tables, install, remove
 from upshift.cli.boot import find_engines, load_application
 from upshift.cli.cache_application import stats
+from upshift.cli.cache_doctor import doctor
 from upshift.cli.cache_invalidation import invalidate
 from upshift.cli.cache_redis import delete, get, keys
 from upshift.errors import SettingsError
@@ -27,7 +28,7 @@ def cache() -> None:
     """Look at a cache, end values, find out what is wrong, and have a database tell of what others write."""
 
 
-for _command in (stats, keys, get, delete, invalidate):
+for _command in (stats, doctor, keys, get, delete, invalidate):
     cache.add_command(_command)
 
 

@@ -113,3 +113,24 @@ def test_what_is_no_application_with_a_cache_is_said_to_be_none(served):
     assert (told.exit_code, "does not tell of a cache" in told.output) == (2, True)
     told = command("stats", f"{url}/nowhere")
     assert (told.exit_code, "nothing tells of a cache there" in told.output) == (2, True)
+
+
+def test_what_is_wrong_with_an_application_s_cache_is_told_with_what_to_do(served, engine):
+    url, cache, _ = served
+    other = sa.create_engine("postgresql+psycopg://shop:secret@localhost/unwatched")
+
+    @cache.cached(namespace="writer")
+    def writer():
+        with engine.begin() as connection:
+            connection.execute(sa.text("INSERT INTO dish VALUES ('rice')"))
+            return connection.scalar(sa.text("SELECT count(*) FROM dish"))
+
+    writer()
+    told = command("doctor", url)
+    other.dispose()
+
+    assert told.exit_code == 1
+    assert "writer: its values are never kept: its transaction writes (1 times)" in told.output
+    assert "→ read in a session of its own" in told.output
+    assert "not watched: " in told.output
+    assert "secret" not in told.output

@@ -9,6 +9,8 @@ from __future__ import annotations
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hiredis import ReplyError
+
 from upshift.cache.redis.entries import Header, pattern_of, unpacked
 from upshift.cache.redis.links import SyncLink
 from upshift.cache.redis.scripts import Keys
@@ -130,8 +132,8 @@ class Looker:
         heads = [
             (key, *replies[3 * at : 3 * at + 3])
             for at, key in enumerate(keys)
-            # What has another type is an error, and none of ours; what has gone is empty.
-            if isinstance(replies[3 * at], int) and replies[3 * at] > 0
+            # What has another type is none of ours; what has gone is empty.
+            if not _is_of_another_type(replies[3 * at]) and checked(replies[3 * at])
         ]
         headers = [_header(head) for *_, head in heads]
         tokens: list[tuple[bytes | str | int, ...]] = [
@@ -166,6 +168,10 @@ def looking_at(where: str, name: str) -> Iterator[Looker]:
         except Unreachable as error:
             raise Unreachable(f"{server}: {error}") from error
         yield Looker(link, keys, str(server))
+
+
+def _is_of_another_type(reply: object) -> bool:
+    return isinstance(reply, ReplyError) and str(reply).startswith("WRONGTYPE")
 
 
 def _header(head: object) -> Header | None:
