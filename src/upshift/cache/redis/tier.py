@@ -89,8 +89,18 @@ class Tier:
         Raises:
             Unreachable: Redis is away.
         """
-        keys, asked = self._remote.keys, monotonic()
-        (values,) = yield [Command(("MGET", keys.fence, self._entry(key), *keys.tokens(likely)))]
+        asked = monotonic()
+        (values,) = yield [self._find_command(key, likely)]
+        return (yield from self._read_steps(values, likely, asked))
+
+    def _find_command(self, key: Key, likely: Sequence[str]) -> Command:
+        keys = self._remote.keys
+        return Command(("MGET", keys.fence, self._entry(key), *keys.tokens(likely)))
+
+    def _read_steps(
+        self, values: Sequence[bytes | None], likely: Sequence[str], asked: float
+    ) -> Steps[Found | None]:
+        """Return the entry in the answer to a `_find_command`, if it holds."""
         entry = unpacked(values[1])
         if entry is None:
             self.malformed += values[1] is not None
@@ -99,7 +109,7 @@ class Tier:
         tokens = dict(zip(likely, values[2:], strict=True))
         missing = [tag for tag in header.tags if tag not in tokens]
         if missing:
-            (more,) = yield [Command(("MGET", *keys.tokens(missing)))]
+            (more,) = yield [Command(("MGET", *self._remote.keys.tokens(missing)))]
             tokens.update(zip(missing, more, strict=True))
         if header.fence != values[0] or [tokens[tag] for tag in header.tags] != header.tokens:
             return None
@@ -119,24 +129,28 @@ class Tier:
         wait = FIRST_WAIT
         try:
             while True:
-                has_claimed, answer = yield [claiming, self._tokens.stamp_command(tags)]
+                asked = monotonic()
+                # Looked for after the claim: whoever had it may have filled and given it up just before.
+                has_claimed, answer, values = yield [
+                    claiming,
+                    self._tokens.stamp_command(tags),
+                    self._find_command(key, likely),
+                ]
+                try:
+                    found = yield from self._read_steps(values, likely, asked)
+                except BaseException:
+                    if has_claimed == 1:
+                        remote.heart.let_go(claim, owner)
+                    raise
+                if found is not None:
+                    if has_claimed == 1:
+                        yield from self.release_steps(key, owner)
+                    return Begun({}, "", found)
                 if has_claimed != 0:
                     remote.heart.claims.add(claim)
-                    try:
-                        # Whoever had the claim before may have just given it up.
-                        found = (yield from self.find_steps(key, likely)) if wait > FIRST_WAIT else None
-                    except BaseException:  # else it would be kept alive for ever, and all others wait
-                        remote.heart.let_go(claim, owner)
-                        raise
-                    if found is not None:
-                        yield from self.release_steps(key, owner)
-                        return Begun({}, "", found)
                     return Begun(self._tokens.read_stamps(tags, answer), owner)
                 yield wait * uniform(0.5, 1)  # noqa: S311 - no secret
                 wait = min(wait * 1.5, LAST_WAIT)
-                found = yield from self.find_steps(key, likely)
-                if found is not None:
-                    return Begun({}, "", found)
         except Unreachable:
             return Begun(dict.fromkeys(tags), "")
 

@@ -169,7 +169,7 @@ def test_bytes_that_are_no_entry_are_loaded_anew(one, other, client, name, data)
 
     assert cached(other, runs)(1) == {"number": 1}
     assert runs == [1, 1]
-    assert other._shared._shared.tier.malformed == 1
+    assert other._shared._shared.tier.malformed
 
 
 @pytest.mark.parametrize("cut", [1, 5, 20])

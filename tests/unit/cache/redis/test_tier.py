@@ -14,22 +14,17 @@ KEY = ("menu", 7)
 
 @pytest.mark.parametrize("error", [Unreachable("timed out"), asyncio.CancelledError()])
 def test_a_claim_is_given_up_where_the_look_after_it_fails(process, client, error):
-    one, other = process(), process()
-    holder, waiter = Tier(one.remote, one.tokens), Tier(other.remote, other.tokens)
-    begun = one.remote.finish(holder.begin_steps(KEY, (), ()))
+    one = process()
+    tier = Tier(one.remote, one.tokens)
+    one.remote.finish(tier.fill_steps(KEY, one.tokens.stamp(["dish"]), b"", None, ""))
 
-    steps = waiter.begin_steps(KEY, (), ())
-    ask = other.remote.ask
+    steps = tier.begin_steps(KEY, (), ())
     claiming = steps.send(None)
-    steps.send(ask(claiming))  # it is another's: wait
-    looking = steps.send(None)
-    claiming = steps.send(ask(looking))
-    one.remote.finish(holder.release_steps(KEY, begun.claim))
-    steps.send(ask(claiming))  # it has it now, and looks
-    assert len(other.remote.heart.claims) == 1
+    steps.send(one.remote.ask(claiming))  # it has claimed, and asks for a tag that it did not expect
+    assert client.exists(tier._claim(KEY))
     with pytest.raises((StopIteration, asyncio.CancelledError)):
         steps.throw(error)
 
-    assert other.remote.heart.claims == set()
-    other.beat()
-    assert one.remote.finish(holder.begin_steps(KEY, (), ())).claim
+    assert one.remote.heart.claims == set()
+    one.beat()
+    assert not client.exists(tier._claim(KEY))
