@@ -18,7 +18,7 @@ from upshift.cache.functions.flights import Load
 from upshift.cache.functions.kept_errors import KeptError
 from upshift.cache.functions.loader import MAX_EXPECTED, Loader
 from upshift.cache.functions.store import Dependence
-from upshift.cache.redis.shared import NOT_HELD
+from upshift.cache.redis.shared import NOT_HELD, inherit
 from upshift.errors import CodecError
 
 if TYPE_CHECKING:
@@ -173,6 +173,7 @@ class SharedLoader(Loader):
             if found is not None and (entry := self._entry_found(call, load.told, found)) is not None:
                 load.brought = load.entry = entry
                 load.kept = found.asked
+                inherit(entry.stamp)
                 self._store.statistics.joined += 1
                 return entry
             self._store.statistics.misses += 1
