@@ -20,6 +20,7 @@ from upshift.cache.writes.committing import Committer
 from upshift.cache.writes.counting import WriteStatistics
 from upshift.cache.writes.dead_letters import DeadLetter, DeadLetters
 from upshift.cache.writes.flushing import Flusher
+from upshift.cache.writes.journal import sync_folder
 from upshift.cache.writes.limits import CLOSE_SECONDS
 from upshift.cache.writes.pending import Pending, size_of
 from upshift.cache.writes.records import checked
@@ -108,7 +109,8 @@ class WriteBehind:
         Raises:
             SettingsError: the folder cannot be used.
         """
-        self._is_closed = False
+        with self._opening:
+            self._is_closed = False
         self._opened()
 
     def put(self, key: Key, value: Any, *, timeout: float | None = None) -> None:
@@ -278,27 +280,23 @@ class WriteBehind:
 
     def _opened(self) -> None:
         """Begin to work, if that has not happened."""
-        with self._opening:
-            if self._is_closed:
-                raise WriteBehindError(f"{self.name} has been closed: `start` opens it again")
-            if self._work is None:
-                self._work = self._begin()
-            flusher = self._work[1]
-            if flusher.is_async and (flusher.loop is None or flusher.loop.is_closed()):
-                flusher.loop = running_loop()
+        if self._is_closed:  # without the lock: who closes has it, and may be waiting for this event loop
+            raise WriteBehindError(f"{self.name} has been closed: `start` opens it again")
+        if self._work is None:
+            with self._opening:
+                if self._work is None and not self._is_closed:
+                    self._work = self._begin()
+        flusher = self._at_work()[1]
+        if flusher.is_async and (flusher.loop is None or flusher.loop.is_closed()):
+            flusher.loop = running_loop()
 
     def _begin(self) -> tuple[Committer, Flusher]:
         self._make_folder()
-        committer = Committer(
-            self._folder,
-            self._pending,
-            self._changed,
-            self._limits,
-            self._statistics,
-            written=lambda keys: self._renew(map(self._tag, keys)),
-            is_readable=self._is_readable,
-        )
-        committer.start()
+        try:
+            committer = self._committer()
+            committer.start()
+        except OSError as error:
+            raise SettingsError(f"{self._folder} cannot be used: {error}") from error
         flusher = Flusher(
             self._flush,
             self._pending,
@@ -313,9 +311,23 @@ class WriteBehind:
         flusher.start()
         return committer, flusher
 
+    def _committer(self) -> Committer:
+        return Committer(
+            self._folder,
+            self._pending,
+            self._changed,
+            self._limits,
+            self._statistics,
+            written=lambda keys: self._renew(map(self._tag, keys)),
+            is_readable=self._is_readable,
+        )
+
     def _make_folder(self) -> None:
+        new = [each for each in (self._folder, *self._folder.parents) if not each.exists()]
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for each in new:
+                sync_folder(each.parent)
             status = self._folder.stat()
         except OSError as error:
             raise SettingsError(f"{self._folder} cannot be made: {error.strerror}") from error

@@ -10,6 +10,7 @@ with the next group: if that is lost, the writes are flushed once more.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from upshift.cache.writes.limits import Limits
     from upshift.cache.writes.pending import Pending
     from upshift.cache.writes.records import Key
+
+logger = logging.getLogger("upshift.cache")
 
 MAX_GROUP = 4_096
 """Writes of one group."""
@@ -270,6 +273,12 @@ class Committer:
         """
         for orphan in orphans(self._folder):
             replayed = orphan.replay()
+            if replayed.cut:
+                logger.warning(
+                    "a journal in %s ended in %d bytes of a write that was not acknowledged",
+                    self._folder,
+                    replayed.cut,
+                )
             self._statistics.torn_bytes += replayed.cut
             with self._changed:
                 known = set(self._pending.entries)

@@ -31,6 +31,10 @@ Key = str | int | tuple[str | int, ...]
 """What a write is for: a text, a whole number of 64 bits, or several of these."""
 
 
+class OtherFormatError(OSError):
+    """A file was written by another version of Upshift, which can read it."""
+
+
 class Put(Struct, frozen=True, array_like=True, tag="put"):
     """A write.
 
@@ -87,6 +91,9 @@ def pack(record: Record) -> bytes:
 def unpack(data: bytes) -> tuple[list[Record], int]:
     """Return the records of a file, and how many bytes at its end are no whole one.
 
+    Raises:
+        OtherFormatError: it is of another format, and so is left as it is.
+
     Example:
         >>> data = MAGIC + pack(Put(1, "stock:7", b"12")) + pack(Done((1,)))
         >>> unpack(data)
@@ -95,6 +102,10 @@ def unpack(data: bytes) -> tuple[list[Record], int]:
         [Put(number=1, key='stock:7', data=b'12')]
     """
     if not data.startswith(MAGIC):
+        if data[: len(MAGIC) - 1] == MAGIC[:-1] and len(data) >= len(MAGIC):
+            raise OtherFormatError(
+                f"a journal has format {data[len(MAGIC) - 1]}: another version of Upshift wrote it"
+            )
         return [], len(data)
     records: list[Record] = []
     place = len(MAGIC)

@@ -296,6 +296,33 @@ def test_closing_twice_does_nothing_more_and_puts_are_refused(make, table):
         stock.put("a", 2)
 
 
+def test_what_is_acknowledged_while_it_is_closed_is_flushed_or_left_to_the_next(make, table):
+    for _ in range(5):
+        stock, acknowledged = make(table.update), []
+
+        def put(thread, stock=stock, acknowledged=acknowledged):
+            for number in range(10_000):
+                try:
+                    stock.put((thread, number), number)
+                except WriteBehindError:
+                    return
+                acknowledged.append((thread, number))
+
+        threads = [threading.Thread(target=put, args=(each,)) for each in range(4)]
+        for each in threads:
+            each.start()
+        wait_until(lambda acknowledged=acknowledged: len(acknowledged) > 20)
+        stock.close(0.01)
+        for each in threads:
+            each.join(30)
+            assert not each.is_alive()
+        heir = make(table.update)
+        heir.start()
+        wait_until(lambda acknowledged=acknowledged: set(acknowledged) <= set(table))
+        heir.close()
+        table.clear()
+
+
 def test_a_journal_that_waits_for_one_write_does_not_grow(make, folder, gate):
     stock = make(lambda values: gate.wait(30))
     stock._limits = stock._limits._replace(segment_bytes=2_000)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upshift.cache.writes.records import MAGIC, Done, Put, checked, pack, replay, unpack
+from upshift.cache.writes.records import MAGIC, Done, OtherFormatError, Put, checked, pack, replay, unpack
 from upshift.errors import CacheKeyError
 
 KEYS = st.one_of(
@@ -59,8 +59,9 @@ def test_a_file_of_zeros_at_its_end_has_none_there():
     assert unpack(data + bytes(64)) == ([Put(1, "a", b"1")], 64)
 
 
-def test_a_file_of_another_format_is_not_read():
-    assert unpack(MAGIC[:-1] + b"\x02" + pack(Put(1, "a", b"1")))[0] == []
+def test_a_file_of_another_format_is_left_as_it_is():
+    with pytest.raises(OtherFormatError, match="format 2"):
+        unpack(MAGIC[:-1] + b"\x02" + pack(Put(1, "a", b"1")))
 
 
 def test_a_replay_has_the_last_write_of_each_key_in_order():

@@ -84,3 +84,16 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="cannot be made"):
         Cache().writes.behind("stock", print, folder=tmp_path / "file").start()
+
+
+def test_a_journal_of_another_version_is_left_as_it_is(tmp_path):
+    left = Cache().writes.behind("stock", print, folder=tmp_path, delay="1h")
+    left.put("hose", 3)
+    left.close(0.0)
+    (segment,) = (tmp_path / "stock").glob("*.journal")
+    data = bytearray(segment.read_bytes())
+    data[8] = 9
+    segment.write_bytes(data)
+    with pytest.raises(SettingsError, match="another version of Upshift"):
+        Cache().writes.behind("stock", print, folder=tmp_path).start()
+    assert segment.read_bytes() == data
