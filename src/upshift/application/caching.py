@@ -11,6 +11,7 @@ from sqlalchemy.engine import Engine
 
 from upshift.application.cache_metrics import CacheMetrics
 from upshift.cache.document import Choice, Document, namespaces_of
+from upshift.cache.request import REQUEST
 from upshift.sql.engines import is_own
 from upshift.telemetry.health.checks import TypedCheck
 from upshift.telemetry.local import LocalEndpoint
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from contextvars import ContextVar
 
-    from starlette.types import ASGIApp, Scope
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from upshift.cache import Cache
     from upshift.record import Record
@@ -94,7 +95,8 @@ class Caching:
         self, app: ASGIApp, current: ContextVar[Record | None], route_of: Callable[[Scope], str | None]
     ) -> ASGIApp:
         """Return what answers in the place of an application, from what is stored where it can."""
-        return self.cache.responses.around(app, current, route_of)
+        inner = _noted(app, current) if self.cache.is_shared else app
+        return self.cache.responses.around(inner, current, route_of)
 
     def faults(self) -> dict[str, Callable[[], int]]:
         """Return for each part how to tell its faults."""
@@ -152,6 +154,19 @@ class Caching:
             self.cache.invalidate(*ended.tags)
         dropped = sum(self.cache.delete_namespace(each) for each in ended.namespaces)
         return msgspec.json.encode({"version": 1, "pid": os.getpid(), "dropped": dropped})
+
+
+def _noted(app: ASGIApp, current: ContextVar[Record | None]) -> ASGIApp:
+    """Return an application in which the cache knows whose requests it answers."""
+
+    async def noted(scope: Scope, receive: Receive, send: Send) -> None:
+        token = REQUEST.set(current.get())
+        try:
+            await app(scope, receive, send)
+        finally:
+            REQUEST.reset(token)
+
+    return noted
 
 
 def _unwatched(watched: Iterable[Engine]) -> tuple[str, ...]:

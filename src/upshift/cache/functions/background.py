@@ -12,6 +12,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from upshift.cache.dependencies import CURRENT, WRITING
+from upshift.cache.request import REQUEST
 from upshift.record.fork import after_fork
 
 if TYPE_CHECKING:
@@ -87,8 +88,9 @@ class Background:
 
 
 def own_context() -> Context:
-    """Return a copy of the running context, as of one who neither is being cached nor has written."""
+    """Return a copy of the running context, as of no request, and of nobody who is cached or has written."""
     context = copy_context()
     context.run(CURRENT.set, None)
     context.run(WRITING.set, ())
+    context.run(REQUEST.set, None)
     return context

@@ -28,6 +28,7 @@ from upshift.cache.keys import CallKeys
 from upshift.cache.redis.loader import SharedLoad, SharedLoader
 from upshift.cache.redis.shared import inherit
 from upshift.cache.redis.wire import Unreachable
+from upshift.cache.request import note_hit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -197,6 +198,7 @@ class SharedCached(Cached):
             self._refresher.refresh_soon(entry, call)
         entry.reads += 1
         self._store.statistics.hits += 1
+        note_hit()
         return entry
 
     def _judge_steps(self, other: Load[Any], arrived: float) -> Steps[Entry | None]:

@@ -29,6 +29,7 @@ from upshift.cache.redis.owed import Owed
 from upshift.cache.redis.scripts import Keys
 from upshift.cache.redis.servers import finder_of
 from upshift.cache.redis.wire import Command, Unreachable
+from upshift.cache.request import note_wait
 from upshift.record.fork import after_fork
 
 _Result = TypeVar("_Result")
@@ -98,6 +99,8 @@ class Remote:
             if error.is_elsewhere:
                 self.wake.set()  # the heartbeat looks for the right one
             raise
+        finally:
+            note_wait(began)
         self.circuit.succeeded()
         return replies
 
@@ -116,6 +119,8 @@ class Remote:
             if error.is_elsewhere:
                 self.wake.set()  # the heartbeat looks for the right one
             raise
+        finally:
+            note_wait(began)
         self.circuit.succeeded()
         return replies
 

@@ -11,6 +11,7 @@ from upshift.cache.durations import seconds_of
 from upshift.cache.functions import name_tag, namespace_tag
 from upshift.cache.redis.shared import NOT_HELD, inherit
 from upshift.cache.redis.wire import Unreachable
+from upshift.cache.request import note_hit
 from upshift.cache.values import Values, key_of, value_tag
 from upshift.errors import CodecError
 
@@ -54,6 +55,7 @@ class SharedValues(Values):
             else:
                 inherit(found.stamp)
                 store.statistics.hits += 1
+                note_hit()
                 return value
         store.statistics.misses += 1
         return default
