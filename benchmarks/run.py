@@ -29,6 +29,7 @@ FILES = {
     "pool": "pool.py",
     "responses": "responses.py",
     "scrape": "scrape.py",
+    "writes": "writes.py",
     "stale": "stale.py",
 }
 
