@@ -235,6 +235,7 @@ def test_an_identity_map_has_the_latest_last_and_lets_objects_out_and_in(session
     identities = session.identity_map
     assert [each.obj() for each in identities.all_states()][5:] == posts
     state = instance_state(posts[0])
+    assert identities._dict.get(state.key) is state
     identities.safe_discard(state)
     assert state.key not in identities
     assert state.session_id == session.hash_key

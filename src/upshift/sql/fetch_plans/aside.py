@@ -16,6 +16,7 @@ does not keep it alive.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm.state import InstanceState
@@ -23,7 +24,7 @@ from sqlalchemy.orm.state import InstanceState
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from sqlalchemy.orm import RelationshipProperty, Session
+    from sqlalchemy.orm import Mapper, RelationshipProperty, Session
 
     State = InstanceState[Any]
 
@@ -44,8 +45,6 @@ def held_weakly(value: Any, aside: set[State], *, uselist: bool) -> Any:  # noqa
     """Return a value with the states of those of its objects that are not aside in the place of them."""
     if not uselist:
         return value if value is None or value._sa_instance_state in aside else value._sa_instance_state
-    if all(one._sa_instance_state in aside for one in value):
-        return value
     return [one if (state := one._sa_instance_state) in aside else state for one in value]
 
 
@@ -57,28 +56,52 @@ def objects_of(value: Any, *, uselist: bool) -> Any:  # noqa: ANN401 - a mapped 
     return value.obj() if isinstance(value, InstanceState) else value
 
 
-def come_in(members: Iterable[Any], owner: State, relationship: RelationshipProperty[Any]) -> bool:
-    """Let a value's objects into their owner's session, or return False where a lazy load finds others."""
-    session: Any = owner.session
-    identities = session.identity_map
+def names_of_relationships(mapper: Mapper[Any]) -> frozenset[str]:
+    """Return the names of all relationships that an object of a class may have."""
+    every = (each.relationships.keys() for each in mapper.self_and_descendants)
+    return frozenset(chain.from_iterable(every))
+
+
+def come_in(
+    members: Iterable[Any],
+    session: Session,
+    owner: State,
+    relationship: RelationshipProperty[Any],
+    names: frozenset[str],
+) -> bool:
+    """Let a value's objects into a session, or return False where a lazy load finds others.
+
+    Args:
+        members: the objects, or states in the place of those that are not aside.
+        session: the session of the owner.
+        owner: whose value it is.
+        relationship: of which relationship.
+        names: those of the objects' own relationships (`names_of_relationships`).
+    """
+    identities: Any = session.identity_map
+    find = identities._dict.get  # `fast_get_state` is a call more, and each object that is read comes here
+    options = owner.load_options
     new: list[State] = []
+    is_alone = True
     for one in members:
-        state: Any = one if isinstance(one, InstanceState) else one._sa_instance_state
-        there = identities.get(state.key)
-        if there is None:
-            if state is one or not _is_loaded_alike(state, owner, relationship):
-                return False
-            new.append(state)
-        elif there is not state.obj():
+        state: Any = one if type(one) is InstanceState else one._sa_instance_state
+        there = find(state.key)
+        if there is state and (state is not one or state.obj() is not None):
+            continue
+        if state is one or (there is not None and not _is_free(there, state)):
             return False
-    if new:
-        new += _held_by(new)
-        for state in new:
-            there = identities.get(state.key)
-            if there is not None and there is not state.obj():
-                return False
-        for state in new:
-            identities.add(state)
+        if (options or state.load_options) and not _is_loaded_alike(state, owner, relationship):
+            return False
+        if is_alone and not names.isdisjoint(one.__dict__):
+            is_alone = False
+        new.append(state)
+    if not is_alone:
+        held = _held_by(new)
+        if not all(_is_free(find(state.key), state) for state in held):
+            return False
+        new += (state for state in held if find(state.key) is not state)
+    for state in new:
+        identities.add(state)  # which also notes one that was modified meanwhile
     return True
 
 
@@ -99,10 +122,15 @@ def come_in_as_they_are(members: Iterable[Any], session: Session) -> list[Any]:
     return given
 
 
+def _is_free(there: State | None, state: State) -> bool:
+    """Tell whether no other object is there by a state's name."""
+    return there is None or there is state or there.obj() is None
+
+
 def _is_loaded_alike(state: State, owner: State, relationship: RelationshipProperty[Any]) -> bool:
-    """Tell whether an object has the loader options that a lazy load would have given it."""
+    """Tell whether an object has the loader options that a lazy load would have given it, if not none."""
     if not owner.load_options or not state.load_options:
-        return not owner.load_options and not state.load_options
+        return False
     path: Any = owner.load_path
     way = path[relationship].path
     return state.load_path.path[: len(way)] == way and len(state.load_path.path) == len(way) + 1

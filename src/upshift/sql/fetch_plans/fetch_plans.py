@@ -475,7 +475,7 @@ class FetchPlans:
             self._fetch_all(plan, roots, fetch_of, fetched)
         finally:
             aside = set_aside(session, number)
-            learning.brought.update(state.runid or 0 for state in aside)
+            learning.brought.update([state.runid or 0 for state in aside])
             for waiting in fetched:
                 waiting.hold_weakly(aside)
                 learning.keep(waiting)

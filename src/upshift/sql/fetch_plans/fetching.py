@@ -71,7 +71,9 @@ class Fetch:
             waiting = Waiting(self._node, self._session, first, wanted_by=wanted_by, is_async=self._is_async)
             waiting.keep(fetched)
             self.waiting = waiting
-            found += (value for _, value in fetched)
+            found += [value for _, value in fetched]
+        if not self._node.children:
+            return []
         if relationship.uselist:
             found = list(chain.from_iterable(map(_members, found)))
         return list({id(one): one for one in found if one is not None}.values())

@@ -14,14 +14,21 @@ would have given: the value as it was when the objects were loaded, whatever the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from sqlalchemy.orm.base import ATTR_WAS_SET, PASSIVE_NO_RESULT, PASSIVE_OFF
 from sqlalchemy.orm.collections import CollectionAdapter, InstrumentedList
 from sqlalchemy.util.concurrency import in_greenlet
 
-from upshift.sql.fetch_plans.aside import come_in, come_in_as_they_are, held_weakly, objects_of
+from upshift.sql.fetch_plans.aside import (
+    come_in,
+    come_in_as_they_are,
+    held_weakly,
+    names_of_relationships,
+    objects_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,8 +57,10 @@ class Waiting:
         "_impl",
         "_is_async",
         "_is_over",
+        "_is_weak",
         "_key",
         "_list_class",
+        "_names",
         "_node",
         "_session",
         "_uselist",
@@ -76,6 +85,8 @@ class Waiting:
         self._wanted_by = wanted_by
         self._is_async = is_async
         self._is_over = False
+        self._is_weak = False
+        self._names = names_of_relationships(relationship.mapper)
         self._values: dict[InstanceState[Any], Any] = {}
         manager: Any = state.manager
         self._impl = manager[relationship.key].impl
@@ -99,9 +110,12 @@ class Waiting:
 
     def hold_weakly(self, aside: set[InstanceState[Any]]) -> None:
         """Hold only those objects that were set aside; the others are the session's, and may be gone."""
-        uselist = self._uselist
-        for state, value in self._values.items():
-            self._values[state] = held_weakly(value, aside, uselist=uselist)
+        uselist, values = self._uselist, self._values
+        members = chain.from_iterable(values.values()) if uselist else values.values()
+        self._is_weak = not aside.issuperset([one._sa_instance_state for one in members if one is not None])
+        if self._is_weak:
+            for state, value in values.items():
+                values[state] = held_weakly(value, aside, uselist=uselist)
 
     def load(self, state: InstanceState[Any], passive: PassiveFlag) -> Any:  # noqa: ANN401 - a mapped value
         """Answer a read of the attribute, as SQLAlchemy calls it."""
@@ -113,15 +127,17 @@ class Waiting:
         if state.class_ is not self._list_class:
             return value
         # A plain list is filled at once; SQLAlchemy would make a call for each object.
-        collection = InstrumentedList(value)
-        CollectionAdapter(self._impl, state, cast("Any", collection))
+        collection: Any = InstrumentedList(value)
+        CollectionAdapter(self._impl, state, collection)
         state.dict[self._key] = collection
         return ATTR_WAS_SET
 
     def peek(self, state: InstanceState[Any]) -> Any:  # noqa: ANN401 - a mapped value
         """Return what waits for an object, and let it wait."""
         value = self._values.get(state, PASSIVE_NO_RESULT)
-        return value if value is PASSIVE_NO_RESULT else objects_of(value, uselist=self._uselist)
+        if value is PASSIVE_NO_RESULT or not self._is_weak:
+            return value
+        return objects_of(value, uselist=self._uselist)
 
     def _take(self, state: InstanceState[Any]) -> Any:  # noqa: ANN401 - a mapped value
         """Return an object's value, or `PASSIVE_NO_RESULT` where it has to be loaded. It waits no more."""
@@ -132,22 +148,21 @@ class Waiting:
             return PASSIVE_NO_RESULT
         if self._is_async and not in_greenlet():
             return self._as_it_is(value, session)
-        return PASSIVE_NO_RESULT if self._is_over else self._if_current(value, state, session)
-
-    def _if_current(self, value: Any, state: InstanceState[Any], session: Session) -> Any:  # noqa: ANN401
-        """Return a value where a lazy load would find the same, else `PASSIVE_NO_RESULT`."""
         # As `Session._is_clean()`: a lazy load would flush first.
         is_dirty = session.identity_map._modified or session._new or session._deleted
-        if is_dirty and (session.autoflush or state.modified):
+        if self._is_over or (is_dirty and (session.autoflush or state.modified)):
             return PASSIVE_NO_RESULT
-        if value is None and self._wanted_by is not None:
-            # It may have come to the session since, by a query whose criteria are others.
-            there = self._wanted_by(state, state.dict) in session.identity_map
-            return PASSIVE_NO_RESULT if there else value
-        members = value if self._uselist else () if value is None else (value,)
-        if not come_in(members, state, self._node.relationship):
+        if value is None:
+            return self._nothing(state, session)
+        members = value if self._uselist else (value,)
+        if not come_in(members, session, state, self._node.relationship, self._names):
             return PASSIVE_NO_RESULT
-        return objects_of(value, uselist=self._uselist)
+        return objects_of(value, uselist=self._uselist) if self._is_weak else value
+
+    def _nothing(self, state: InstanceState[Any], session: Session) -> Any:  # noqa: ANN401 - a mapped value
+        """Return None, unless what is wanted has come since, by a query whose criteria are others."""
+        is_there = self._wanted_by is not None and self._wanted_by(state, state.dict) in session.identity_map
+        return PASSIVE_NO_RESULT if is_there else None
 
     def _as_it_is(self, value: Any, session: Session) -> Any:  # noqa: ANN401 - a mapped value
         """Return a value as it was when it was fetched."""

@@ -7,7 +7,7 @@ from sqlalchemy import ForeignKey, create_engine, insert, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, with_loader_criteria
 from sqlalchemy.pool import StaticPool
 
-from upshift.sql.fetch_plans.aside import come_in, set_aside
+from upshift.sql.fetch_plans.aside import come_in, names_of_relationships, set_aside
 from upshift.sql.fetch_plans.fetch_plans import FetchPlans
 from upshift.sql.fetch_plans.runs import new_number
 
@@ -90,6 +90,43 @@ def test_an_object_that_was_there_before_is_not_kept_there(engine, items_of, sho
         assert items[0].order.id == 2
 
 
+@pytest.mark.parametrize("is_held", [True, False])
+def test_of_a_collection_only_what_was_there_before_may_be_gone(engine, plans, shop, is_held, statements):
+    order, item = shop["Order"], shop["Item"]
+    statement = select(order).order_by(order.id).limit(3)
+
+    def orders_of(session):
+        return session.scalars(statement).all()
+
+    with Session(engine) as session:
+        expected = [ids(each.items) for each in orders_of(session)]
+    with Session(engine) as session:
+        known = session.get(item, expected[1][1])
+        orders = orders_of(session)
+        assert list(session.identity_map.values()) == [known, *orders]
+        if not is_held:
+            del known
+        with statements(engine) as sent:
+            assert [ids(each.items) for each in orders] == expected
+        assert len(sent) == (0 if is_held else 1)
+        assert not is_held or orders[1].items[1] is known
+
+
+def test_what_was_modified_meanwhile_is_flushed_when_it_has_come_in(engine, shop):
+    item, order = shop["Item"], shop["Order"]
+    with Session(engine) as session:
+        first = session.get(item, 1)
+        number = new_number()
+        one = session.get(order, first.order_id)
+        set_aside(session, number)
+        one.note = "changed"
+        assert not session.dirty
+        relation = item.__mapper__.relationships["order"]
+        names = names_of_relationships(order.__mapper__)
+        assert come_in([one], session, first._sa_instance_state, relation, names)
+        assert list(session.dirty) == [one]
+
+
 def test_another_object_by_the_same_name_keeps_a_value_out(engine, shop):
     item, order = shop["Item"], shop["Order"]
     with Session(engine) as session:
@@ -100,8 +137,9 @@ def test_another_object_by_the_same_name_keeps_a_value_out(engine, shop):
         other = session.get(order, first.order_id)
         assert other is not one
         relation = item.__mapper__.relationships["order"]
-        assert not come_in([one], first._sa_instance_state, relation)
-        assert come_in([other], first._sa_instance_state, relation)
+        asked = (session, first._sa_instance_state, relation, names_of_relationships(order.__mapper__))
+        assert not come_in([one], *asked)
+        assert come_in([other], *asked)
 
 
 class TestAlwaysEager:
