@@ -233,18 +233,18 @@ def test_nothing_is_older_than_the_last_commit_whatever_becomes_of_redis(
 
 
 STAMPEDE = """
-import asyncio, sys, time
-from pathlib import Path
+import asyncio, sys
 from upshift import Cache
 
 redis, log = sys.argv[1:3]
 cache = Cache(redis, timeout="5s")  # the machine may be busy with other things
+remote = cache._shared._shared.remote
 
 @cache.cached(ttl="1h")
 async def report(key: int) -> dict[str, int]:
     if key:
         with open(log, "a") as file:
-            file.write("run\\n")
+            file.write(f"{key}\\n")
     await asyncio.sleep(0.2)
     return {"key": key}
 
@@ -252,9 +252,11 @@ async def main():
     while not cache.statistics()["__main__.report"].hits:
         await report(0)
     print("ready", flush=True)
-    await asyncio.to_thread(sys.stdin.readline)
-    answers = await asyncio.gather(*(report(1) for _ in range(2_500)))
-    assert answers == [{"key": 1}] * 2_500
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        fence, openings = remote.heart.fence, remote.circuit.openings
+        answers = await asyncio.gather(*(report(int(line)) for _ in range(2_500)))
+        assert answers == [{"key": int(line)}] * 2_500
+        print((remote.heart.fence, remote.circuit.openings) == (fence, openings), flush=True)
     cache.close()
 
 asyncio.run(main())
@@ -272,13 +274,19 @@ def test_ten_thousand_misses_in_four_processes_run_the_function_once(redis, tmp_
         )
         for _ in range(4)
     ]
-    for each in workers:
-        assert each.stdout.readline() == "ready\n"
-    for each in workers:
-        each.stdin.write("go\n")
-        each.stdin.flush()
+    assert [each.stdout.readline() for each in workers] == ["ready\n"] * 4
+    for key in range(1, 6):
+        for each in workers:
+            each.stdin.write(f"{key}\n")
+            each.stdin.flush()
+        told = [each.stdout.readline() for each in workers]
+        if told == ["True\n"] * 4:
+            break
+        # On a machine that is very busy no heartbeat has passed for a second, and nothing could be kept.
     for each in workers:
         each.communicate(timeout=60)
 
     assert [each.returncode for each in workers] == [0] * 4
-    assert log.read_text() == "run\n"
+    if told != ["True\n"] * 4:
+        pytest.skip("no heartbeat could pass for a second, five times")
+    assert log.read_text().split().count(str(key)) == 1
