@@ -40,10 +40,11 @@ A5 and clocks
     back, with a margin.
 
 The limit
-    A process that cannot reach Redis while others can is alone in that. After a second its commits return,
-    and what others keep may be older, until it reaches Redis again. It tells then, first of all, what it
-    has written. `unreachable="refuse"` is for whom that is too little: nothing is committed then that could
-    not be announced.
+    A process that cannot reach Redis while others can is alone in that: it takes its trouble for
+    everybody's. After a second its commits return, and what others keep may be older, until it reaches
+    Redis again. It tells then, first of all, what it has written. A Redis that comes and goes faster than a
+    process tries is the same to it. `unreachable="refuse"` is for whom that is too little: nothing is
+    committed then that could not be announced.
 """
 
 from __future__ import annotations
