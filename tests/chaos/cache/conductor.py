@@ -228,14 +228,6 @@ class Conductor:
         assert self._redis is not None
         self._redis.empty()
 
-    def _hang_and_kill(self) -> None:
-        """Kill a process whose commit could not be announced."""
-        assert self._redis is not None
-        self._redis.stop()
-        time.sleep(self._random.uniform(0.1, 0.4))
-        self._kill(committing=True)
-        self._redis.go_on()
-
     def _drop(self) -> None:
         assert self._redis is not None
         self._redis.drop_connections()

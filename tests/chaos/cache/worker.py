@@ -15,7 +15,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -38,8 +39,8 @@ GIVE_WAY = 64
 BURSTS = (1, 2, 8, 100)
 """How often in a row a key is read: a value that stays is to be found before it is written again."""
 
-TOLD = 20
-"""Violations of a lane that are written down."""
+TOLD = 3
+"""Violations of one kind that a lane writes down."""
 
 
 class Plan(NamedTuple):
@@ -73,7 +74,7 @@ class Lane:
         self.random = Random()
         self._worker = worker
         self._number = number
-        self._told = 0
+        self._told: Counter[str] = Counter()
         self._seen = [0] * board.rows
         self._reads = self.get(Count.READS)
         self.set(Count.COMMITTING, 0)
@@ -129,8 +130,8 @@ class Lane:
         self._tell(f"{what.name} {read.name}", row, floor, version, age)
 
     def _tell(self, what: str, row: int, floor: Floor, version: int, age: int) -> None:
-        self._told += 1
-        if self._told <= TOLD:
+        self._told[what] += 1
+        if self._told[what] <= TOLD:
             line = {"what": what, "row": row, "version": version, **floor._asdict(), "seconds": age / 1e9}
             with (self.plan.folder / "violations").open("a") as file:
                 file.write(json.dumps(line) + "\n")
@@ -165,12 +166,10 @@ class Worker:
 
     def _tell_waits(self) -> None:
         """Write down where all threads and tasks are: they do not end."""
-        stacks = [traceback.format_stack(frame) for frame in sys._current_frames().values()]
+        stacks = ["".join(traceback.format_stack(frame)) for frame in sys._current_frames().values()]
         with suppress(RuntimeError):  # the loop is over
-            stacks += [
-                traceback.format_stack(frame) for task in asyncio.all_tasks() for frame in task.get_stack()
-            ]
-        told = "\n\n".join("".join(each) for each in stacks)
+            stacks += ["\n".join(_waits_of(task)) for task in asyncio.all_tasks()]
+        told = "\n\n".join(stacks)
         (self._plan.folder / f"fault-{os.getpid()}-waits").write_text(f"it does not end:\n{told}")
 
     def _lane(self) -> Lane:
@@ -333,6 +332,15 @@ def _chosen(reads: Sequence[Read], random: Random) -> Any:
             key = some_key(random, len(read.rows))
             for _ in range(random.choice(BURSTS)):
                 yield read, key
+
+
+def _waits_of(task: asyncio.Task[Any]) -> Iterator[str]:
+    """Yield where a task stands, from its outermost coroutine to what that waits for in the end."""
+    waiting: Any = task.get_coro()
+    while waiting is not None:
+        frame = getattr(waiting, "cr_frame", None) or getattr(waiting, "gi_frame", None)
+        yield repr(waiting) if frame is None else f"{frame.f_code.co_qualname}, line {frame.f_lineno}"
+        waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "gi_yieldfrom", None)
 
 
 def _terminate(database: str, backend: int, _: socket.socket) -> None:
