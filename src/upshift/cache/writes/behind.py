@@ -96,7 +96,8 @@ class WriteBehind:
         self._statistics = WriteStatistics()
         self._is_closed = False
         self._opening = threading.Lock()
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed, self._arrived = threading.Condition(self._lock), threading.Condition(self._lock)
         self._pending = Pending()
         self._work: tuple[Committer, Flusher] | None = None
         after_fork(self._forget)
@@ -316,6 +317,7 @@ class WriteBehind:
             self._folder,
             self._pending,
             self._changed,
+            self._arrived,
             self._limits,
             self._statistics,
             written=lambda keys: self._renew(map(self._tag, keys)),
@@ -369,7 +371,8 @@ class WriteBehind:
         """In a forked child: what waits is the parent's, and its threads have not come along."""
         work, self._work = self._work, None
         self._opening = threading.Lock()
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed, self._arrived = threading.Condition(self._lock), threading.Condition(self._lock)
         self._pending = Pending()
         self._statistics = WriteStatistics()
         if work is not None:

@@ -67,6 +67,7 @@ class Committer:
         folder: where the journals of all processes are; it must exist.
         pending: the writes that are durable and wait to be flushed.
         changed: the lock of `pending`, and the condition that tells of changes of it.
+        arrived: the same lock, and the condition that tells this thread of what is to be written.
         limits: what may wait at most.
         statistics: counts what happens.
         written: is told of the keys of each group, once their values are seen by those who read.
@@ -77,11 +78,12 @@ class Committer:
         is_open: whether writes are taken.
     """
 
-    def __init__(  # noqa: PLR0913 - one call site
+    def __init__(  # noqa: PLR0913, PLR0917 - one call site
         self,
         folder: Path,
         pending: Pending,
         changed: threading.Condition,
+        arrived: threading.Condition,
         limits: Limits,
         statistics: WriteStatistics,
         *,
@@ -92,6 +94,7 @@ class Committer:
         self._folder = folder
         self._pending = pending
         self._changed = changed
+        self._arrived = arrived
         self._limits = limits
         self._statistics = statistics
         self._written = written
@@ -127,7 +130,7 @@ class Committer:
             if not self.is_open:
                 raise WriteBehindError("the write is not kept: no more are taken, as it has been closed")
             self._queue[request] = None
-            self._changed.notify_all()
+            self._arrived.notify()
         return request
 
     def withdraw(self, request: Request) -> bool:
@@ -141,6 +144,7 @@ class Committer:
         for write in writes:
             self._pending.remove(write)
             self._done.append(write.number)
+        self._arrived.notify()
         self._changed.notify_all()
 
     def close(self) -> None:
@@ -151,7 +155,7 @@ class Committer:
         with self._changed:
             self.is_open = False
             self._is_over = True
-            self._changed.notify_all()
+            self._arrived.notify()
 
     def join(self, seconds: float) -> None:
         """Wait until the journal is given up."""
@@ -167,7 +171,7 @@ class Committer:
             with self._changed:
                 group = self._taken()
                 while not group and not self._done and not self._is_over:
-                    if not self._changed.wait(LOOK_SECONDS):
+                    if not self._arrived.wait(LOOK_SECONDS):
                         break
                     group = self._taken()
                 done, self._done = self._done, []
