@@ -126,6 +126,18 @@ def test_a_write_to_another_table_leaves_it_too(engine, cache, price):
     assert cache.statistics()["price"].misses == 1
 
 
+def test_a_connection_that_leaves_its_pool_tells_of_what_it_wrote(engine, price):
+    with engine.connect() as connection:
+        connection.execute(text("UPDATE product SET price = 7"))
+        connection.detach()
+        connection.commit()
+        assert price(1) == 7
+
+        connection.execute(text("UPDATE product SET price = 8"))
+        connection.commit()
+        assert price(1) == 8
+
+
 def test_a_cascade_reaches_the_tables_behind_it(engine, cache):
     @cache.cached()
     def reviews():

@@ -45,9 +45,9 @@ class StatementTables:
 
     def __init__(self, views: Mapping[str, Iterable[str]] | None = None) -> None:
         self.schema = Schema()
-        self._views = {
-            table_tag(view): frozenset(map(table_tag, tables)) for view, tables in (views or {}).items()
-        }
+        self._views = _unfolded(
+            {table_tag(view): frozenset(map(table_tag, tables)) for view, tables in (views or {}).items()}
+        )
         self._compiled: WeakKeyDictionary[Any, tuple[int, Effect]] = WeakKeyDictionary()
         self._texts: OrderedDict[tuple[str, str], tuple[int, Effect]] = OrderedDict()
 
@@ -101,7 +101,11 @@ class StatementTables:
         known = self._texts.get(key)
         if known is not None and known[0] == self.schema.edition:
             return known[1]
-        effect = self._with_views(effect_of_text(sql, dialect, self.schema))
+        try:
+            effect = self._with_views(effect_of_text(sql, dialect, self.schema))
+        except Exception:  # the parser's; the database says what is wrong with the text
+            logger.exception("a text's tables cannot be told; it is taken for a write to everything")
+            effect = UNREADABLE
         self._texts[key] = (self.schema.edition, effect)
         if len(self._texts) > MAX_TEXTS:
             self._texts.popitem(last=False)
@@ -116,6 +120,19 @@ class StatementTables:
         behind = frozenset[str]().union(*(self._views.get(tag, ()) for tag in tables.written))
         written = tables.written.union(behind, map(_rows_of, behind))
         return effect._replace(tables=tables._replace(read=read, written=written))
+
+
+def _unfolded(views: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+    """Return for each view what it reads, by way of other views as well."""
+    found: dict[str, frozenset[str]] = {}
+    for view in views:
+        seen, waiting = set[str](), [view]
+        while waiting:
+            new = views.get(waiting.pop(), frozenset()) - seen
+            seen |= new
+            waiting += new
+        found[view] = frozenset(seen)
+    return found
 
 
 def _rows_of(tag: str) -> str:

@@ -119,9 +119,10 @@ def _of_tree(tree: Expr, marked: Marked, schema: Schema) -> _Found | None:
         return None
     tables = [each for each in tree.find_all(exp.Table) if not is_of_cte(each)]
     whole = {bare_name(each.name) for each in tables}
-    if not changes:
+    made = {bare_name(each.name) for into in tree.find_all(exp.Into) for each in into.find_all(exp.Table)}
+    if not changes and not made:
         return _of_query(tree, tables, marked, schema)
-    written, writes = set[str](), list[Pin]()
+    written, writes = set(made), list[Pin]()
     for change in changes:
         targets = _targets(change)
         if not targets:

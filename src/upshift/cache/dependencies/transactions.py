@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import logging
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from sqlalchemy.engine.default import DefaultExecutionContext
+from sqlalchemy.pool import PoolProxiedConnection
 
 from upshift.cache.dependencies.inserted import inserted_rows
 from upshift.cache.dependencies.names import EVERYTHING, is_row, rows_tag, table_of_row
@@ -198,7 +199,7 @@ class CommitHooks:
         effect, reading = self._tables.of_context(context, sql), CURRENT.get()
         if reading is not None and reading._carrier is not self._carrier:
             reading = None  # of another cache, whose own hooks tell it
-        info = context._dbapi_connection._connection_record.info
+        info = context._dbapi_connection.info
         open_: _Open | None = info.get(self._key)
         is_first = open_ is not None and open_.sends()
         if effect.may_commit and open_ is not None and open_.has_written:
@@ -235,9 +236,9 @@ class CommitHooks:
     def _beginning(self, begin: Callable[..., None]) -> Callable[..., None]:
         def hooked_begin(connection: Any) -> None:
             begin(connection)
-            record = getattr(connection, "_connection_record", None)
-            if record is not None:
-                record.info[self._key] = _Open(self._now(), is_fresh=True)
+            info = _info_of(connection)
+            if info is not None:
+                info[self._key] = _Open(self._now(), is_fresh=True)
 
         return hooked_begin
 
@@ -290,8 +291,8 @@ class CommitHooks:
         return hooked_end
 
     def _taken(self, connection: Any) -> _Open | None:
-        record = getattr(connection, "_connection_record", None)
-        open_: _Open | None = record.info.pop(self._key, None) if record is not None else None
+        info = _info_of(connection)
+        open_: _Open | None = info.pop(self._key, None) if info is not None else None
         return open_
 
     def _announce(self, tags: Iterable[str]) -> tuple[frozenset[str], str]:
@@ -306,6 +307,14 @@ class CommitHooks:
             self.faults += 1
             if self.faults == 1:
                 logger.exception("a commit could not be settled; what it wrote is not cached for a while")
+
+
+def _info_of(connection: Any) -> dict[Any, Any] | None:
+    """Return what stands with a connection, in a pool or detached from it; None for the driver's own."""
+    record = getattr(connection, "_connection_record", None)
+    if record is not None:
+        return cast("dict[Any, Any]", record.info)
+    return connection.info if isinstance(connection, PoolProxiedConnection) else None
 
 
 def _with_generated(tables: Tables) -> frozenset[str]:

@@ -109,6 +109,28 @@ def test_a_view_reads_what_is_behind_it():
     ]
 
 
+def test_a_view_of_a_view_reads_what_is_behind_both():
+    known = StatementTables({"dear": ["active", "price"], "active": ["product", "dear"]})
+
+    assert names(known.of_text("SELECT * FROM dear", "sqlite").read) == ["active", "dear", "price", "product"]
+    assert names(known.of_text("DELETE FROM dear", "sqlite").written) == [
+        "active",
+        "dear",
+        "price",
+        "product",
+    ]
+
+
+def test_a_select_that_makes_a_table_writes_it():
+    told = tables("SELECT * INTO a FROM b", "postgresql")
+
+    assert (told.written, names(told.read)) == ({"rows:a", "table:a"}, ["a", "b"])
+
+
+def test_a_text_on_which_the_parser_fails_is_left_to_the_database():
+    assert tables("EXPLAIN ANALYZE DELETE LATERAL FROM a TO", "mysql").written == {EVERYTHING}
+
+
 def test_a_write_through_a_view_changes_what_is_behind_it():
     known = StatementTables({"active_products": ["product"]})
 
