@@ -25,7 +25,18 @@ MAX_EXPECTED = 64
 """Tags of its answers that a rule remembers, to stamp them before the application runs."""
 
 _PARTS = re.compile(r"\{(\w+)\}|(\*)")
-IDENTIFYING = frozenset({b"authorization", b"cookie"})
+IDENTIFYING = frozenset({
+    b"authorization", b"cookie", b"proxy-authorization",
+    # Keys, tokens, and what proxies say of whom they have let in.
+    b"api-key", b"apikey", b"x-access-token", b"x-api-key", b"x-api-token", b"x-auth-token",
+    b"x-session-token",
+    b"x-amz-security-token", b"x-amzn-oidc-data", b"x-goog-iap-jwt-assertion", b"cf-access-jwt-assertion",
+    b"x-ms-client-principal", b"x-client-cert", b"x-forwarded-client-cert", b"x-ssl-client-cert",
+    b"remote-user", b"x-auth-request-user", b"x-authenticated-user", b"x-forwarded-user", b"x-remote-user",
+    b"x-webauth-user",
+})  # fmt: skip
+"""Fields of requests by which applications tell who asks."""
+
 
 PASSING = frozenset({
     b"content-length", b"if-match", b"if-range", b"if-unmodified-since", b"range", b"transfer-encoding",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from upshift.cache import Cache
-from upshift.cache.responses.rules import MAX_VARYING, Rule
+from upshift.cache.responses.rules import IDENTIFYING, MAX_VARYING, Rule
 from upshift.errors import SettingsError
 
 
@@ -73,8 +73,8 @@ def test_an_answer_cannot_vary_by_any_number_of_fields():
 
 def test_credentials_are_known_where_answers_vary_by_them():
     rule = rule_of("/products")
-    assert rule.credentials == {b"authorization", b"cookie"}
+    assert rule.credentials == IDENTIFYING
 
     rule.learn(frozenset({b"cookie", b"authorization"}))
-    assert rule.credentials == {b"authorization"}  # RFC 9111 §3.5 asks for more than Vary
-    assert rule_of("/products", vary=["Authorization"]).credentials == {b"cookie"}
+    assert rule.credentials == IDENTIFYING - {b"cookie"}  # RFC 9111 §3.5 asks for more than Vary
+    assert rule_of("/products", vary=["Authorization"]).credentials == IDENTIFYING - {b"authorization"}

@@ -159,6 +159,18 @@ async def test_what_varies_by_the_cookie_is_stored_for_each(cache):
     assert bodies == [b"run 1", b"run 2", b"run 1", b"run 2"]
 
 
+@pytest.mark.parametrize("name", [b"x-api-key", b"x-auth-token", b"x-forwarded-user"])
+async def test_what_a_key_opens_is_given_to_nobody_without_it(cache, name):
+    cache.responses("/things")
+    served = cache.responses.around(App())
+
+    bodies = [
+        (await ask(served, "/things", *headers)).body for headers in ([(name, b"key")], [], [(name, b"")])
+    ]
+
+    assert bodies == [b"run 1", b"run 2", b"run 3"]
+
+
 async def test_to_vary_by_authorization_is_not_enough(cache):
     assert not await is_stored(cache, App((b"vary", b"Authorization")), AUTHORIZATION)
 
