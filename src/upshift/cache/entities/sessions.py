@@ -16,6 +16,7 @@ before would be kept as if it were new.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from hashlib import blake2b
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -62,6 +63,11 @@ class Places:
     def _name(self, engine: Engine) -> str:
         url = engine.url
         name = f"{engine.dialect.name}://{url.host or ''}:{url.port or ''}/{url.database or ''}"
+        # Another user may see other rows, options may name another host or schema; and they may hold a password.
+        options = sorted((key, str(value)) for key, value in url.query.items())
+        if url.username or options:
+            told = repr((url.username, options)).encode("utf-8", "surrogatepass")
+            name += f" {blake2b(told, digest_size=8).hexdigest()}"
         schemas = engine.get_execution_options().get(_TRANSLATED)
         if schemas:
             name += f" {sorted(schemas.items(), key=str)}"

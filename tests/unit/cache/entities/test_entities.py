@@ -23,6 +23,7 @@ from sqlalchemy.pool import StaticPool
 
 from upshift.cache import Cache
 from upshift.cache.entities import Entities, with_cached_get
+from upshift.cache.entities.sessions import Places
 from upshift.errors import CacheKeyError
 
 
@@ -371,6 +372,23 @@ def test_two_databases_never_answer_for_each_other(engine, cache, products):
     assert names == ["product 1", "other 0", "other 1"] * 2
     for other in others:
         other.dispose()
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["postgresql+psycopg://b@/shop?host=/one", "postgresql+psycopg://a@/shop?host=/two",
+     "postgresql+psycopg://a@/shop?host=/one&options=-csearch_path%3Dtaipei"],
+)  # fmt: skip
+def test_neither_do_those_of_another_user_socket_or_schema(other):
+    engines = [
+        create_engine(each) for each in ("postgresql+psycopg://a@/shop?host=/one&password=secret", other)
+    ]
+    sessions = [Session(each) for each in engines]
+
+    one, two = (Places().of(each, inspect(Product)) for each in sessions)
+
+    assert one != two
+    assert "secret" not in one
 
 
 def test_what_a_session_may_see_is_told_by_vary(engine, cache):
