@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import contextmanager
 from string import Formatter
 from time import perf_counter
@@ -18,7 +19,7 @@ from upshift.cache.functions.store import Dependence, name_tag, namespace_tag
 from upshift.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from upshift.cache.functions.calls import Call
     from upshift.cache.functions.options import Options
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 MAX_EXPECTED = 64
 """Tags of its values that a function remembers, to stamp them before it loads."""
+
+_READ_ONCE = (Iterator, AsyncIterator, Awaitable)
+"""What the next caller would find used up: generators, results of queries, coroutines."""
 
 _PLAIN = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -129,6 +133,8 @@ class Loader:
 
     def _keep(self, call: Call, value: Any, load: Load[Any]) -> Entry | None:
         """Keep what was loaded, if it may be; a call that waits takes it from the entry."""
+        if isinstance(value, _READ_ONCE):
+            load.reading.refuse("it can be read only once")
         tags = load.reading.tags
         read = load.reading.expected.difference(load.told)
         if not read <= self.expected and len(self.expected | read) <= MAX_EXPECTED:

@@ -450,3 +450,24 @@ def test_a_waiting_thread_loads_again_when_the_loading_one_is_interrupted(cache)
         may_end.set()
         one.result()
         assert two.result() == "loaded"
+
+
+@pytest.mark.parametrize("make", [lambda: iter([1, 2]), lambda: (each for each in [1, 2])])
+def test_what_can_be_read_only_once_is_not_kept(cache, make):
+    @cache.cached(namespace="f")
+    def function():
+        return make()
+
+    assert [list(function()) for _ in range(3)] == [[1, 2]] * 3
+    assert cache.statistics()["f"].refused == {"it can be read only once": 3}
+
+
+async def test_neither_is_what_can_be_awaited_once(cache):
+    async def seven():
+        return 7
+
+    @cache.cached(namespace="f")
+    def function():
+        return seven()
+
+    assert [await function(), await function()] == [7, 7]
