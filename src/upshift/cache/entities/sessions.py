@@ -63,7 +63,7 @@ class Places:
     def _name(self, engine: Engine) -> str:
         url = engine.url
         name = f"{engine.dialect.name}://{url.host or ''}:{url.port or ''}/{url.database or ''}"
-        # Another user may see other rows, options may name another host or schema; and they may hold a password.
+        # Another user may see other rows, and options name other hosts and schemas. They may hold a password.
         options = sorted((key, str(value)) for key, value in url.query.items())
         if url.username or options:
             told = repr((url.username, options)).encode("utf-8", "surrogatepass")
