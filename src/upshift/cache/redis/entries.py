@@ -99,7 +99,7 @@ def name_of_key(key: Key) -> bytes:
 
     Example:
         >>> name_of_key(("shop.menu", 7)), name_of_key(("values", "rate"))
-        (b'shop.menu:7|', b'rate|fe6434bff9e31543')
+        (b'shop.menu:7|', b'rate|877735ee220232a6')
     """
     namespace, within = key
     if type(within) is int:
