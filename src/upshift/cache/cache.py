@@ -42,7 +42,7 @@ from upshift.cache.memory import Memory
 from upshift.cache.responses import Responses
 from upshift.cache.state import CacheState, ListenerState
 from upshift.cache.statistics import Statistics, time_of_hit
-from upshift.cache.tokens import Carrier, ListenedTokens, LocalTokens, PageTokens
+from upshift.cache.tokens import Carrier, ListenedTokens, PageTokens, tokens_of
 from upshift.cache.triggers import Listener
 from upshift.cache.values import NAMESPACE, Values
 from upshift.cache.warming import CONCURRENCY, Warmed, warm
@@ -83,7 +83,7 @@ class Cache:
         redis: where all processes keep their values, beside those in memory: `redis://`, `rediss://`,
             `unix://`, `redis+sentinel://host,host/service`, `redis+cluster://host,host`, or a client of
             redis-py. It needs the extra `redis`.
-        name: tells caches in one Redis apart.
+        name: tells caches apart in one Redis, and in one server's page.
         lease: how long a value in memory is served after Redis was asked whether it holds, **though it may
             have been written since**. It is asked at each call where none is given.
         timeout: how long an answer of Redis may take. After three failures in a row functions run uncached,
@@ -94,8 +94,8 @@ class Cache:
         max_entries: entries at most.
         max_bytes: bytes that they take at most, about.
         views: for the name of each database view or function, the tables that it reads.
-        page: a file that the processes of a host share, such as the workers of a server, so that each sees
-            what the others write. Their values stay their own.
+        page: a file that the processes of a host share, so that each sees what the others write. Their values
+            stay their own. Workers of one uvicorn, gunicorn or granian share one without being told.
         audit: hits of a function for one after which it is run again, to compare; None for none. What it
             finds is logged, and counted as `stale_served`: see `upshift.cache.auditor`.
 
@@ -149,7 +149,7 @@ class Cache:
         if self._shared is not None:
             carrier = self._shared.tokens
         else:
-            carrier = LocalTokens() if page is None else PageTokens(Path(page))
+            carrier, page = tokens_of(name) if page is None else (PageTokens(Path(page)), page)
         self._carrier = carrier
         self._page = "" if page is None else str(page)
         self._watched: list[Engine] = []

@@ -69,5 +69,6 @@ from upshift.cache.tokens.carrier import Carrier
 from upshift.cache.tokens.listened import ListenedTokens
 from upshift.cache.tokens.local import LocalTokens
 from upshift.cache.tokens.page import PageTokens
+from upshift.cache.tokens.workers import tokens_of
 
-__all__ = ["Carrier", "ListenedTokens", "LocalTokens", "PageTokens"]
+__all__ = ["Carrier", "ListenedTokens", "LocalTokens", "PageTokens", "tokens_of"]

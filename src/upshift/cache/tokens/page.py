@@ -268,6 +268,11 @@ class PageTokens:
                     unlock(self._file)
 
 
+def is_in_use(file: int) -> bool:
+    """Whether another process uses the page in a file."""
+    return is_locked(file, _OWNERS_AT, MAX_OWNERS)
+
+
 def _slot(tag: str) -> int:
     digest = blake2b(tag.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") % SLOTS

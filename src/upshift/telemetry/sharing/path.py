@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import re
 import tempfile
@@ -11,12 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from upshift.locks import open_own, try_lock
+from upshift.record.server import find_server, is_alive, started_at
 from upshift.telemetry.sharing.file import FORMAT, is_in_use
 
 _SUFFIX = f".v{FORMAT}.totals"
 _NAME = re.compile(r"upshift-(?P<user>\d+)-.*-(?P<pid>\d+)-(?P<started>\d+)\.v\d+(\.\d+)?\.totals")
-# The fields of /proc/<pid>/stat after the command's name.
-_STARTED, _STACK = 19, 25
 
 
 def find_path(service: str, explicit: str | None = None) -> Path | None:
@@ -45,7 +43,7 @@ def find_path(service: str, explicit: str | None = None) -> Path | None:
     remove_abandoned(folder)
     readable = re.sub(r"[^A-Za-z0-9]+", "_", service)[:40]
     digest = hashlib.sha256(service.encode()).hexdigest()[:8]
-    started = _stat_field(server, _STARTED) or 0
+    started = started_at(server)
     return folder / f"upshift-{os.geteuid()}-{readable}.{digest}-{server}-{started}{_SUFFIX}"
 
 
@@ -59,29 +57,12 @@ def numbered(path: Path, number: int) -> Path:
     return path if number == 1 else path.with_name(f"{path.stem}.{number}{path.suffix}")
 
 
-def find_server() -> int | None:
-    """Return the process id of the server whose worker this process is, or None where it is no worker.
-
-    Uvicorn and Granian start workers with `multiprocessing`, which knows the parent. Gunicorn forks them, and
-    marks its environment before it loads any application; with `preload_app` it loads it before it forks.
-    """
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        return parent.pid
-    if not os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn"):
-        return None
-    # The kernel puts each program's stack at a random address, which a fork shares with its parent. So
-    # this tells Gunicorn's worker from Gunicorn itself, whose parent is a shell or an init.
-    own, parents = _stat_field(os.getpid(), _STACK), _stat_field(os.getppid(), _STACK)
-    return os.getpid() if own and own != parents else os.getppid()
-
-
 def remove_abandoned(folder: Path) -> None:
     """Remove this user's files from `folder` that no living server or worker uses."""
     with suppress(OSError):
         for path in folder.glob(f"upshift-{os.geteuid()}-*.totals"):
             match = _NAME.fullmatch(path.name)
-            if match and not _is_alive(int(match["pid"]), int(match["started"])):
+            if match and not is_alive(int(match["pid"]), int(match["started"])):
                 with suppress(OSError):
                     _remove_unused(path)
 
@@ -94,23 +75,3 @@ def _remove_unused(path: Path) -> None:
             path.unlink()
     finally:
         os.close(file)
-
-
-def _is_alive(pid: int, started: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return (_stat_field(pid, _STARTED) or 0) == started
-
-
-def _stat_field(pid: int, field: int) -> int | None:
-    """A number of a process's status on Linux; None elsewhere, and where it may not be seen."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return None
-    # The command's name comes before, in parentheses, and may itself contain any character.
-    return int(status.rpartition(b")")[2].split()[field])

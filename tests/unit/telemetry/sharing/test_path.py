@@ -7,7 +7,8 @@ import tempfile
 
 import pytest
 
-from upshift.telemetry.sharing.path import find_path, find_server, numbered, remove_abandoned
+from upshift.record.server import find_server
+from upshift.telemetry.sharing.path import find_path, numbered, remove_abandoned
 from upshift.telemetry.sharing.totals import SharedTotals
 
 
@@ -60,7 +61,7 @@ def test_each_further_instance_has_a_file_of_its_own_beside_the_first(folder, in
 @pytest.mark.skipif(sys.platform != "linux", reason="told by the stack's address in /proc")
 def test_gunicorn_that_loads_the_application_itself_is_its_own_server(in_gunicorn):
     script = (
-        "import os; from upshift.telemetry.sharing.path import find_server\n"
+        "import os; from upshift.record.server import find_server\n"
         "assert find_server() == os.getpid()\n"
         "parent = os.getpid()\n"
         "child = os.fork()\n"
