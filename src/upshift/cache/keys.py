@@ -1,8 +1,9 @@
 """Keys of calls: made from the arguments by the signature, so that equal calls have equal keys.
 
 `f(1)`, `f(x=1)` and a call that leaves 1 as the default have one key; `f(1)`, `f(1.0)` and `f(True)` have
-three. What may be in a key is a closed list of types with values that mean the same in every process. An
-object that is equal only to itself would fill the cache with entries that nobody can ever hit.
+three. Values that are equal and yet written in other ways, as 1.0 and 1.00 or noon in two time zones, have two.
+What may be in a key is a closed list of types with values that mean the same in every process. An object that
+is equal only to itself would fill the cache with entries that nobody can ever hit.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ MAX_TEXT = 1_000
 """Characters of a text, or bytes, in a key: whoever passes more, passes a document and not its name."""
 
 _PLAIN = frozenset({int, str})
+_WRITTEN = frozenset({complex, float, Decimal, dt.datetime, dt.time})
+"""Types of which equal values may differ: by digits, by sign, by time zone."""
+
 _ATOMS = frozenset({
     bool, bytes, complex, float, int, str, type(None), Decimal, UUID,
     dt.date, dt.datetime, dt.time, dt.timedelta,
@@ -95,9 +99,9 @@ class CallKeys:
         if kind in _ATOMS:
             if isinstance(value, (str, bytes)) and len(value) > MAX_TEXT:
                 raise self._refused(name, f"has {len(value)} characters, and a key holds {MAX_TEXT}")
-            return value if kind is str else (kind.__name__, value)
+            return value if kind is str else (kind.__name__, _written(value) if kind in _WRITTEN else value)
         if isinstance(value, Enum):
-            return kind.__qualname__, value.name
+            return _name_of(kind), value.name or repr(value)
         if kind in {tuple, list}:
             return kind.__name__, tuple(self._part(name, each) for each in value)
         if kind in {set, frozenset}:
@@ -107,7 +111,7 @@ class CallKeys:
             return kind.__name__, frozenset(items)
         if is_dataclass(kind) and _is_frozen(kind):
             parts = ((each.name, self._part(name, getattr(value, each.name))) for each in fields(kind))
-            return kind.__qualname__, tuple(parts)
+            return _name_of(kind), tuple(parts)
         raise self._refused(name, f"is a {kind.__qualname__}, whose value means nothing in another process")
 
     def _refused(self, name: str, reason: str) -> CacheKeyError:
@@ -115,6 +119,16 @@ class CallKeys:
             f"{name} of {self._name} {reason}: "
             f"give key=, or ignore=[{name!r}] if the value does not depend on it"
         )
+
+
+def _name_of(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _written(value: Any) -> str:
+    zone = getattr(value, "tzinfo", None)  # not all of it is in the offset
+    is_offset = zone is None or type(zone) is dt.timezone
+    return f"{value}{'' if is_offset else f'[{zone}]'}{'[fold]' if getattr(value, 'fold', 0) else ''}"
 
 
 def _is_frozen(kind: Any) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 from decimal import Decimal
-from enum import Enum
+from enum import KEEP, Enum, IntFlag
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -93,7 +94,7 @@ def typed(value):
         return type(value), [typed(each) for each in value]
     if isinstance(value, dict):
         return dict, {key: typed(each) for key, each in value.items()}
-    return type(value), value
+    return type(value), repr(value) if isinstance(value, (float, Decimal)) else value
 
 
 @given(values, values)
@@ -101,6 +102,39 @@ def test_keys_are_equal_when_values_and_types_are(one, other):
     keys = CallKeys(only)
 
     assert (keys(one) == keys(other)) == (typed(one) == typed(other))
+
+
+NOON = dt.datetime(2026, 11, 30, 12, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (NOON, NOON.astimezone(ZoneInfo("Asia/Taipei"))),
+        (NOON, NOON.astimezone(ZoneInfo("UTC"))),
+        (dt.time(1, fold=0), dt.time(1, fold=1)),
+        (Decimal("1.0"), Decimal("1.00")),
+        (0.0, -0.0),
+    ],
+)
+def test_values_that_are_equal_and_written_in_other_ways_have_different_keys(one, other):
+    keys = CallKeys(only)
+
+    assert one == other
+    assert keys(one) != keys(other)
+
+
+def test_classes_of_one_name_in_two_modules_are_two():
+    keys = CallKeys(only)
+    colours = [Enum("Colour", {"RED": 1}, module=module) for module in ("cars", "flags")]
+
+    assert keys(colours[0].RED) != keys(colours[1].RED)
+
+
+def test_members_without_a_name_are_told_apart():
+    keys = CallKeys(only)
+
+    assert len({keys(IntFlag("Rights", "READ", boundary=KEEP)(number)) for number in (0, 8, 16)}) == 3
 
 
 def test_what_a_call_has_beyond_its_parameters_is_part_of_its_key():
