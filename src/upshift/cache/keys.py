@@ -1,7 +1,7 @@
 """Keys of calls: made from the arguments by the signature, so that equal calls have equal keys.
 
 `f(1)`, `f(x=1)` and a call that leaves 1 as the default have one key; `f(1)`, `f(1.0)` and `f(True)` have
-three. Values that are equal and yet written in other ways, as 1.0 and 1.00 or noon in two time zones, have two.
+three. Values that are equal and yet written in other ways, as 1.0 and 1.00 or noon in two zones, have two.
 What may be in a key is a closed list of types with values that mean the same in every process. An object that
 is equal only to itself would fill the cache with entries that nobody can ever hit.
 """
