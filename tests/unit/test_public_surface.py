@@ -58,6 +58,7 @@ SURFACE = {
     },
     "upshift.settings": {
         "Arguments",
+        "CacheSettings",
         "DiagnoseSettings",
         "Explained",
         "HealthSettings",
