@@ -11,8 +11,6 @@ from statistics import median
 from time import perf_counter, time
 from typing import TYPE_CHECKING
 
-from hiredis import ReplyError
-
 from upshift.cache.redis.heart import Timing
 from upshift.cli.cache_remarks import Remark
 from upshift.cli.statement_tables import seconds_text
@@ -46,7 +44,7 @@ def redis_remarks(looker: Looker) -> Iterator[Remark]:
         Unreachable: it does not answer.
     """
     (told,) = looker.replies(("INFO",))
-    if isinstance(told, ReplyError):
+    if isinstance(told, Exception):
         yield Remark(
             "note", "server", f"it may not be asked about itself: {told}", "allow INFO, to have it examined"
         )
@@ -161,7 +159,7 @@ def _cluster_remarks(looker: Looker, info: Mapping[str, str]) -> Iterator[Remark
     if info.get("cluster_enabled") != "1":
         return
     (told,) = looker.replies(("CLUSTER", "INFO"))
-    state = "" if isinstance(told, ReplyError) else info_of(told).get("cluster_state", "")
+    state = "" if isinstance(told, Exception) else info_of(told).get("cluster_state", "")
     if state == "ok":
         found = f"all slots are served; this cache is on one node, {looker.server}, by its hash tag"
         yield Remark("ok", "cluster", found)
@@ -197,7 +195,7 @@ def _latency_remarks(looker: Looker) -> Iterator[Remark]:
 def _clock_remarks(looker: Looker) -> Iterator[Remark]:
     began = time()
     (told,) = looker.replies(("TIME",))
-    if isinstance(told, ReplyError):
+    if isinstance(told, Exception):
         yield Remark("problem", "clock", f"it may not be asked: {told}", "allow TIME: scripts use it")
         return
     here = (began + time()) / 2
@@ -212,7 +210,7 @@ def _clock_remarks(looker: Looker) -> Iterator[Remark]:
 
 def _script_remarks(looker: Looker) -> Iterator[Remark]:
     (told,) = looker.replies(("EVAL", "return redis.call('TIME')[1]", 0))
-    if isinstance(told, ReplyError):
+    if isinstance(told, Exception):
         advice = "allow what docs/cache-redis.md lists; without scripts nothing is cached"
         yield Remark("problem", "scripts", f"they do not run: {told}", advice)
     else:
@@ -224,7 +222,7 @@ def _fence_remarks(looker: Looker) -> Iterator[Remark]:
     fence, known, noted = looker.replies(
         ("GET", keys.fence), ("HMGET", keys.intents, "fence", "opens"), ("HLEN", keys.intents)
     )
-    failed = next((each for each in (fence, known, noted) if isinstance(each, ReplyError)), None)
+    failed = next((each for each in (fence, known, noted) if isinstance(each, Exception)), None)
     if failed is not None:
         yield Remark("problem", "cache", f"its keys cannot be read: {failed}", "look at them, or clear them")
     elif fence is None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hiredis import ReplyError
-
 from upshift.cache.redis.entries import Header, pattern_of, unpacked
 from upshift.cache.redis.links import SyncLink
 from upshift.cache.redis.scripts import Keys
@@ -171,7 +169,7 @@ def looking_at(where: str, name: str) -> Iterator[Looker]:
 
 
 def _is_of_another_type(reply: object) -> bool:
-    return isinstance(reply, ReplyError) and str(reply).startswith("WRONGTYPE")
+    return isinstance(reply, Exception) and str(reply).startswith("WRONGTYPE")
 
 
 def _header(head: object) -> Header | None:

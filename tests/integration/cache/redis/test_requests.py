@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from fastapi import FastAPI
@@ -72,3 +73,11 @@ async def test_outside_of_a_request_nobody_is_told(served):
     _, up, menu = served
     assert (await menu(3), await menu(3)) == (3, 3)
     assert up.observation().records == ()
+
+
+async def test_a_circuit_that_is_closed_passes_the_health_check(served):
+    app, *_ = served
+    told = (await get(app, "/health")).json()["checks"]
+    (checked,) = next(each for name, each in told.items() if name.startswith("upshift-cache"))
+    assert checked["status"] == "pass"
+    assert "the circuit is closed" in json.dumps(checked)
