@@ -11,9 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import ForeignKey, create_engine, delete, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    mapped_column,
+    relationship,
+    scoped_session,
+    sessionmaker,
+)
 
 from upshift.cache import Cache
+from upshift.cache.functions.held_objects import HELD_BEFORE
 
 
 class Base(DeclarativeBase):
@@ -167,6 +176,57 @@ def test_who_has_written_reads_the_own_value_and_keeps_it_from_others(engine, ca
         session.rollback()
 
     assert price(1) == 0
+
+
+def get(session, number):
+    return session.get(Product, number).price
+
+
+def select_one(session, number):
+    return session.scalars(select(Product).where(Product.id == number)).one().price
+
+
+@pytest.mark.parametrize("read", [get, select_one])
+def test_what_a_session_had_before_is_not_kept_as_if_it_were_new(engine, cache, read):
+    function = cache.cached(ignore=["session"], namespace="read")(read)
+
+    with Session(engine) as session:
+        had = session.get(Product, 1)
+        with Session(engine) as other:
+            write_bulk(other)
+            other.commit()
+        assert function(session, 1) == had.price == 0
+
+    with Session(engine) as session:
+        assert [function(session, 1) for _ in range(2)] == [7, 7]
+    assert cache.statistics()["read"].refused == {HELD_BEFORE: 1}
+    assert cache.statistics()["read"].hits == 1
+
+
+def test_what_was_never_committed_is_not_kept(engine, cache):
+    function = cache.cached(ignore=["session"])(get)
+
+    sessions = scoped_session(sessionmaker(engine))
+    changed = sessions.get(Product, 1)
+    changed.price = 99
+    assert function(sessions, 1) == 99
+    sessions.rollback()
+    sessions.remove()
+
+    with Session(engine) as session:
+        assert function(session, 1) == 0
+
+
+def test_what_a_session_has_and_is_read_anew_is_kept(engine, cache):
+    function = cache.cached(ignore=["session"], namespace="read")(get)
+
+    with Session(engine) as session:
+        had = [session.get(Product, 1), *session.scalars(select(Review))]
+        session.commit()  # expires them
+        assert (function(session, 1), function(session, 1), had[0].price) == (0, 0, 0)
+        assert "get" not in vars(session.identity_map)
+
+    assert cache.statistics()["read"].hits == 1
 
 
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from upshift.cache.dependencies import CURRENT, Reading, reading, whole_tables
 from upshift.cache.functions.entries import entry_of
 from upshift.cache.functions.flights import Load
+from upshift.cache.functions.held_objects import watching_objects
 from upshift.cache.functions.kept_errors import KeptError
 from upshift.cache.functions.store import Dependence, name_tag, namespace_tag
 from upshift.errors import SettingsError
@@ -69,7 +70,7 @@ class Loader:
     async def run_async(self, call: Call) -> Any:
         """Load a value, whatever is kept, and keep it if it may be."""
         load = self._load(call, asyncio.Event(), asyncio.get_running_loop())
-        with self._store.flights.under_way(call.key, load), self._counted(), reading(load.reading):
+        with self._store.flights.under_way(call.key, load), self._reading(call, load):
             try:
                 value = await self._function(*call.arguments, **call.named)
             except self._options.kept_errors as error:
@@ -81,7 +82,7 @@ class Loader:
     def run_sync(self, call: Call) -> Any:
         """Load a value, whatever is kept, and keep it if it may be."""
         load = self._load(call, threading.Event(), threading.get_ident())
-        with self._store.flights.under_way(call.key, load), self._counted(), reading(load.reading):
+        with self._store.flights.under_way(call.key, load), self._reading(call, load):
             try:
                 value = self._function(*call.arguments, **call.named)
             except self._options.kept_errors as error:
@@ -117,6 +118,12 @@ class Loader:
         bound = self._signature.bind(*call.arguments, **call.named)
         bound.apply_defaults()
         return bound.arguments
+
+    @contextmanager
+    def _reading(self, call: Call, load: Load[Any]) -> Iterator[None]:
+        """Gather what a load reads, and count it."""
+        with self._counted(), watching_objects(call, load.reading), reading(load.reading):
+            yield
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

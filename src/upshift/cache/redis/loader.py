@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from upshift.cache.codec import COMPRESS_FROM, codec_for, return_annotation_of
-from upshift.cache.dependencies import CURRENT, Reading, reading, whole_tables, written_here
+from upshift.cache.dependencies import CURRENT, Reading, whole_tables, written_here
 from upshift.cache.dependencies.names import is_row
 from upshift.cache.functions.entries import entry_of
 from upshift.cache.functions.flights import Load
@@ -103,7 +103,7 @@ class SharedLoader(Loader):
             if entry is not None:
                 return entry.value
             try:
-                with self._counted(), reading(load.reading):
+                with self._reading(call, load):
                     value = await self._function(*call.arguments, **call.named)
             except self._options.kept_errors as error:
                 await finish(self._keep_steps(call, KeptError(error), load))
@@ -123,7 +123,7 @@ class SharedLoader(Loader):
             if entry is not None:
                 return entry.value
             try:
-                with self._counted(), reading(load.reading):
+                with self._reading(call, load):
                     value = self._function(*call.arguments, **call.named)
             except self._options.kept_errors as error:
                 finish(self._keep_steps(call, KeptError(error), load))
