@@ -28,7 +28,7 @@ from .worker import Plan, Worker
 PROCESS_TROUBLES = ("stop", "stop_committing", "kill", "kill_committing", "terminate")
 REDIS_TROUBLES = ("hang", "hang_long", "empty", "drop", "restart")
 
-QUIET = (0.05, 0.3)
+QUIET = (0.05, 0.25)
 """Seconds between two troubles."""
 
 AIM_SECONDS = 0.3

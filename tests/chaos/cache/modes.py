@@ -42,7 +42,8 @@ class Mode(NamedTuple):
         if peer:
             return Plan(setting, "tests.chaos.cache.peers", folder, is_cut_short=False)
         if not self.has_redis:
-            return Plan(setting, "tests.chaos.cache.ours", folder)
+            # What is broken is found the sooner the more is written.
+            return Plan(setting, "tests.chaos.cache.ours", folder, pause=0.005 if mutant else 0.03)
         # A read takes longer, so there are more at a time, and less is written meanwhile.
         bound = self.lease + LONGEST_WAIT
         return Plan(setting, "tests.chaos.cache.ours", folder, pause=0.2, tasks=16, seen_bound=bound)
@@ -56,14 +57,15 @@ MODES = {
     "redis": Mode(
         3,
         PROCESS_TROUBLES + REDIS_TROUBLES,
-        ("stop_committing", "kill_committing", "hang", "hang_long", "empty", "restart"),
+        ("kill_committing", "hang", "hang_long", "empty", "restart"),
         has_redis=True,
     ),
+    "broken": Mode(3, ("kill_committing", "stop_committing"), (), has_page=True),
     "peers": Mode(3, PROCESS_TROUBLES, PROCESS_TROUBLES, has_redis=True),
     "leased": Mode(
         3,
         PROCESS_TROUBLES + REDIS_TROUBLES,
-        ("stop_committing", "hang", "kill", "restart"),
+        ("stop_committing", "hang", "kill"),
         has_redis=True,
         lease=LEASE,
     ),

@@ -6,22 +6,28 @@ Each does what a simpler protocol would, see the end of the essay in `upshift.ca
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from threading import Timer
 
 from upshift import Cache
 from upshift.cache.dependencies import Reading
 
+DELAY = 0.005
+"""Seconds from the end of COMMIT to what tells of it, as where that is told over a network."""
+
 
 def settles_only(cache: Cache) -> None:
-    """Announce nothing before COMMIT, and give tags new tokens after it: invalidation as others do it."""
+    """Announce nothing before COMMIT, and give tags new tokens soon after it, as others invalidate."""
     announce, settle = cache._tokens.announce, cache._tokens.settle
 
-    def late_settle(tags: Iterable[str], transaction: str) -> None:
-        named = tuple(tags)
-        announce(named, transaction)
-        settle(named, transaction)
+    def renew(tags: tuple[str, ...], transaction: str) -> None:
+        announce(tags, transaction)
+        settle(tags, transaction)
+
+    def settle_later(tags: Iterable[str], transaction: str) -> None:
+        Timer(DELAY, renew, (tuple(tags), transaction)).start()
 
     cache._tokens.announce = lambda tags, transaction: None
-    cache._tokens.settle = late_settle
+    cache._tokens.settle = settle_later
 
 
 def stamps_late(_: Cache) -> None:

@@ -55,8 +55,8 @@ def test_no_read_is_older_than_the_last_commit_before_it(mode, postgres_database
 @pytest.mark.parametrize("mutant", ["settles_only", "stamps_late"])
 def test_a_cache_that_is_broken_is_found_out(mutant, postgres_database):
     outcome = run(
-        "page", postgres_database, "--mutant", mutant, "--until-violated", "--reads", str(10**9),
-        "--rounds", "30",
+        "broken", postgres_database, "--mutant", mutant, "--until-violated", "--reads", str(10**9),
+        "--rounds", "100",
     )  # fmt: skip
 
     assert outcome["violations"] != []
