@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -117,6 +118,20 @@ async def test_what_has_been_collected_is_not_counted_again(app, observed):
     menu(7)
     page = (await ask(app, "/metrics")).text
     assert values_of(page, "upshift_cache_hits_total") == {'{cache_name="menu"}': 2}
+
+
+def test_a_forked_child_counts_what_it_does_itself(observed):
+    upshift = observed()
+    menu = used(upshift)
+    menu(7)
+    child = os.fork()
+    if child == 0:
+        menu(7)
+        families = {each.name: each for each in upshift.metrics.families()}
+        os._exit(int(families["upshift_cache_hits"].series["menu",].values[0]))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    families = {each.name: each for each in upshift.metrics.families()}
+    assert families["upshift_cache_hits"].series["menu",].values[0] == 2
 
 
 async def test_caches_beyond_the_bound_share_a_label_and_what_they_hold_is_added_up(app, observed):
