@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import TYPE_CHECKING
 
@@ -78,8 +79,8 @@ class Rule:
         expected: tags that answers have been seen to depend on.
 
     Raises:
-        SettingsError: the pattern is no path, a tag has a name that is not in it, or a status is none that
-            can be stored.
+        SettingsError: the pattern is no path, a tag has a name that is not in it, a status is none that can
+            be stored, or the identity is awaited.
     """
 
     def __init__(  # noqa: PLR0913 - one for each thing that can be told
@@ -155,6 +156,10 @@ class Rule:
         )
 
     def _check(self) -> None:
+        if inspect.iscoroutinefunction(self.identity):
+            raise SettingsError(
+                f"the identity of {self.pattern!r} is told before anything is awaited: use def"
+            )
         for status in self.statuses - STORABLE:
             raise SettingsError(f"a response with status {status} cannot be stored")
         named = {match[1] for match in _PARTS.finditer(self.pattern)}

@@ -71,6 +71,13 @@ def test_an_answer_cannot_vary_by_any_number_of_fields():
     assert rule.names[-2:] == (b"x-forwarded-proto", b"accept-encoding")
 
 
+def test_an_identity_that_is_awaited_is_refused():
+    async def identity(request): ...
+
+    with pytest.raises(SettingsError, match="use def"):
+        rule_of("/products", identity=identity)
+
+
 def test_credentials_are_known_where_answers_vary_by_them():
     rule = rule_of("/products")
     assert rule.credentials == IDENTIFYING
