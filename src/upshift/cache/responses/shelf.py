@@ -70,7 +70,8 @@ class Shelf:
             gathering.need(told)
             return
         tags = (*told, *rule.expected.difference(told))
-        stamps = _finish(shared, shared.tokens.stamp_steps(tags)) or {}
+        steps = shared.tokens.stamp_steps(tags)
+        stamps = {} if _is_away(shared) else _finish(shared, steps) or {}
         early = {tag: (item,) for tag, item in stamps.items() if item is not None}
         gathering.expect(early, rule.store.now())
         gathering.inherit({tag: early.get(tag) for tag in told})
@@ -90,7 +91,7 @@ class Shelf:
             told: tags that it surely depends on.
         """
         shared = self._shared
-        if shared is None:
+        if shared is None or _is_away(shared):
             return None
         likely = (*told, *sorted(rule.expected.difference(told)))[:MAX_LIKELY]
         found = _finish(shared, shared.tier.find_steps(_shared_key(rule, key), likely))
@@ -136,6 +137,11 @@ class Shelf:
         if self._shared is not None:
             key = _shared_key(rule, entry.key[1])
             _finish(self._shared, self._shared.tier.delete_steps(key))
+
+
+def _is_away(shared: Shared) -> bool:
+    """Whether Redis has just failed, maybe for this very request, which it is to keep waiting only once."""
+    return shared.remote.circuit.failures > 0
 
 
 def _finish(shared: Shared, steps: Steps[_Result]) -> _Result | None:
