@@ -42,8 +42,9 @@ _COMMITS_IN = {
     # The driver of Python sends no BEGIN before a SAVEPOINT, and to release the outermost one is a commit.
     "sqlite": frozenset({"release"}),
     "mysql": frozenset({
-        "alter", "analyze", "begin", "create", "drop", "grant", "lock", "optimize", "rename", "repair",
-        "revoke", "set", "start", "truncate", "unlock",
+        "alter", "analyze", "begin", "cache", "call", "change", "check", "create", "drop", "execute", "flush",
+        "grant", "install", "load", "lock", "optimize", "rename", "repair", "reset", "revoke", "set", "start",
+        "stop", "truncate", "uninstall", "unlock", "xa",
     }),
 }  # fmt: skip
 """First words of what commits, or may, what was written before it."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect, Engine
 
     from upshift.cache.dependencies.effects import Tables
+    from upshift.cache.dependencies.reading import Reading
     from upshift.cache.dependencies.schema import Schema
     from upshift.cache.dependencies.tables import StatementTables
     from upshift.cache.tokens import Carrier
@@ -42,6 +43,7 @@ logger = logging.getLogger("upshift.cache")
 _EXECUTE = ("do_execute", "do_executemany", "do_execute_no_params")
 _WRAPPED = (*_EXECUTE, "do_begin", "do_commit", "do_rollback", "do_commit_twophase", "do_rollback_twophase")
 _ONE_SNAPSHOT = frozenset({"REPEATABLE READ", "SERIALIZABLE", "SNAPSHOT"})
+_UNCOMMITTED = "READ UNCOMMITTED"
 
 
 class _Open:
@@ -211,8 +213,7 @@ class CommitHooks:
         if open_ is None and not is_autocommit:
             open_ = info[self._key] = _Open(0, is_fresh=False)
         if reading is not None:
-            if self._may_lag:
-                reading.lags()
+            self._doubt(reading, context)
             is_one = open_ is not None and not is_autocommit and _is_one_snapshot(open_, context, sql)
             reading.sees(
                 tables,
@@ -226,6 +227,15 @@ class CommitHooks:
             return self._announce(_with_generated(tables))
         self._write(open_, tables, context)
         return None
+
+    def _doubt(self, reading: Reading, context: Any) -> None:
+        """Note why what a statement reads may be another thing than what has been committed."""
+        if self._may_lag:
+            reading.lags()
+        if (
+            _level(context) == _UNCOMMITTED and context.dialect.name != "postgresql"
+        ):  # which has no such level
+            reading.spoil("it may have read what was not committed")
 
     def _write(self, open_: _Open, tables: Tables, context: Any) -> None:
         if not open_.has_written:
@@ -327,9 +337,14 @@ def _is_one_snapshot(open_: _Open, context: Any, sql: str) -> bool:
     if "isolation" in sql[:100].lower():
         open_.is_one_snapshot = True
     if open_.is_one_snapshot is None:
-        level = context.execution_options.get("isolation_level") or context.dialect.default_isolation_level
-        open_.is_one_snapshot = str(level).upper().replace("_", " ") in _ONE_SNAPSHOT
+        open_.is_one_snapshot = _level(context) in _ONE_SNAPSHOT
     return open_.is_one_snapshot
+
+
+def _level(context: Any) -> str:
+    """Return the isolation level of a statement's transaction, as far as SQLAlchemy was told."""
+    level = context.execution_options.get("isolation_level") or context.dialect.default_isolation_level
+    return str(level).upper().replace("_", " ")
 
 
 def _is_refused(dialect: Dialect, error: BaseException, connection: Any) -> bool:

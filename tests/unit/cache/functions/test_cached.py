@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import greenlet
 import pytest
+from sqlalchemy import create_engine, text
 
 from upshift.cache import Cache
 from upshift.errors import CacheKeyError, SettingsError
@@ -471,3 +472,17 @@ async def test_neither_is_what_can_be_awaited_once(cache):
         return seven()
 
     assert [await function(), await function()] == [7, 7]
+
+
+def test_what_may_not_have_been_committed_is_not_kept(cache, tmp_path):
+    engine = create_engine(f"sqlite:///{tmp_path / 'shop.db'}", isolation_level="READ UNCOMMITTED")
+    cache.watch([engine])
+
+    @cache.cached(namespace="f")
+    def function():
+        with engine.connect() as connection:
+            return connection.scalar(text("SELECT 7"))
+
+    assert [function(), function()] == [7, 7]
+    assert cache.statistics()["f"].refused == {"it may have read what was not committed": 2}
+    engine.dispose()
