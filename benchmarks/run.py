@@ -17,6 +17,7 @@ FILES = {
     "advisor": "advisor.py",
     "batching": "batching.py",
     "cache": "cache.py",
+    "cache_outage": "cache_outage.py",
     "cache_redis": "cache_redis.py",
     "capture": "capture.py",
     "codec": "codec.py",
