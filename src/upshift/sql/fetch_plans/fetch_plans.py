@@ -86,10 +86,10 @@ from upshift.sql.fetch_plans.fetching import Fetch
 from upshift.sql.fetch_plans.learned import learned_plans
 from upshift.sql.fetch_plans.plan import OBSERVED, Place, Plans, Tally
 from upshift.sql.fetch_plans.reads import Reads
-from upshift.sql.fetch_plans.runs import Execution, Run, Runs, new_number
+from upshift.sql.fetch_plans.runs import Execution, Run, Runs
 from upshift.sql.fetch_plans.waiting import Waiting, waiting_in
 from upshift.sql.loading.installing import drop_loaders, may_install
-from upshift.sql.loading.selectin import BATCH
+from upshift.sql.loading.selectin import BATCH, new_number
 from upshift.sql.origin import origin
 
 if TYPE_CHECKING:

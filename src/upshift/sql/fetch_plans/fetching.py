@@ -18,7 +18,7 @@ from sqlalchemy.orm.base import PASSIVE_NO_RESULT
 
 from upshift.sql.fetch_plans.waiting import Waiting, waiting_in
 from upshift.sql.loading.preload import is_as_loaded, what_is_wanted
-from upshift.sql.loading.selectin import Slot, is_loadable, load_related
+from upshift.sql.loading.selectin import Slot, asks_by_key, is_loadable, load_related
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,9 +61,7 @@ class Fetch:
             return []
         found: list[Any] = []
         wanted_by = what_is_wanted(relationship)
-        # A lazy load asks by the columns as the object has them, this by those of its row, which may be newer
-        # where DML has changed them since the object was loaded.
-        since = 0 if wanted_by is not None or _asks_by_key(relationship) else self._since
+        since = 0 if wanted_by is not None or asks_by_key(relationship) else self._since
         lacking = self._lacking(objects, found, since)
         fetched = self._by_owner(lacking) if wanted_by is None else self._by_identity(lacking, wanted_by)
         if fetched:
@@ -159,10 +157,3 @@ class Fetch:
 
 def _members(collection: Any) -> Iterable[Any]:  # noqa: ANN401 - a list, set or dict of objects, or none
     return collection.values() if isinstance(collection, dict) else collection or ()
-
-
-def _asks_by_key(relationship: RelationshipProperty[Any]) -> bool:
-    """Tell whether nothing but the key of an object says what its relationship leads to."""
-    mapper, key = relationship.parent, set(relationship.parent.primary_key)
-    local = map(mapper.get_property_by_column, relationship.local_columns)
-    return all(not key.isdisjoint(each.columns) for each in local)

@@ -12,11 +12,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.orm import loading
+from upshift.sql.loading.selectin import new_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sqlalchemy.orm import Mapper
     from sqlalchemy.orm.state import InstanceState
 
@@ -24,9 +22,6 @@ if TYPE_CHECKING:
 
 MAX_RUNS = 5_000
 """Executions that a session remembers; then the older half is forgotten."""
-
-new_number: Callable[[], int] = loading._new_runid
-"""Draws the next number."""
 
 
 class Execution:

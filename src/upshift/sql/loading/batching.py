@@ -19,7 +19,9 @@ The invariant
        A value fetched for a sibling therefore does not go into the object. It waits in the state's loader
        callables, where SQLAlchemy looks before it loads lazily, and any write of the session throws all
        waiting values away; the read is then an ordinary lazy load. An object that is itself modified,
-       expired, detached or merged elsewhere never takes a waiting value.
+       expired, detached or merged elsewhere never takes a waiting value. DML may also change a sibling's
+       row and not the sibling, by which its lazy load asks: where more than its key says for what, objects
+       that are older than the last write are left to lazy loads.
     3. **The identity map.** A lazy many-to-one takes its object from the session without SQL, whatever the
        criteria say. Siblings whose object is there, or whose foreign key is NULL, are left out of the batch.
     4. **Concurrency.** Tasks of `asyncio.gather` may read attributes of one `AsyncSession` at the same time,
@@ -115,7 +117,7 @@ class Batching:
         self._listeners: tuple[tuple[type, str, Callable[..., Any]], ...] = (
             (Session, "do_orm_execute", self._on_execute),
             (Session, "before_flush", self._on_write),
-            (Session, "after_transaction_end", self._on_write),
+            (Session, "after_transaction_end", self._on_end),
             (Mapper, "expire", self._on_expire),
             (Mapper, "pickle", self._on_pickle),
         )
@@ -136,9 +138,18 @@ class Batching:
                 loads.forget()
 
     def _on_write(self, session: Session, *_detail: object) -> None:
+        self._loads_of(session).forget()
+
+    def _on_end(self, session: Session, _transaction: object) -> None:
         loads = self._sessions.get(session)
         if loads is not None:
             loads.forget()
+
+    def _loads_of(self, session: Session) -> SessionLoads:
+        loads = self._sessions.get(session)
+        if loads is None:
+            loads = self._sessions[session] = SessionLoads(self._experience, self.shadow)
+        return loads
 
     def _on_execute(self, execution: ORMExecuteState) -> Result[Any] | None:
         session = execution.session
@@ -150,9 +161,7 @@ class Batching:
             state, load = expired_in(execution), self._refresh
         if state is None or not self._serves(execution):
             return None
-        loads = self._sessions.get(session)
-        if loads is None:
-            loads = self._sessions[session] = SessionLoads(self._experience, self.shadow)
+        loads = self._loads_of(session)
         if in_greenlet():
             return loads.in_turn(
                 lambda: self._answer(load, loads, execution, state) or execution.invoke_statement()

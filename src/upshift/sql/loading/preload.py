@@ -18,7 +18,7 @@ from sqlalchemy.util import await_only
 from upshift.sql.loading.ahead import Ahead, waiting_in
 from upshift.sql.loading.cohorts import Cohorts, Experience, Walk
 from upshift.sql.loading.refresh import Refresh
-from upshift.sql.loading.selectin import Slot, load_related
+from upshift.sql.loading.selectin import Slot, asks_by_key, load_related, new_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -53,6 +53,7 @@ class SessionLoads:
         self._walks: dict[Hashable, Ahead] = {}
         self._refreshes: dict[Mapper[Any], Refresh] = {}
         self._cohorts = Cohorts()
+        self._written = 0  # the number of the last write; objects with smaller ones are older
         self._turn: asyncio.Lock | None = None
         self._holder: asyncio.Task[Any] | None = None
 
@@ -155,6 +156,8 @@ class SessionLoads:
         siblings = self._siblings(session, state, relationship, walk)
         wanted_by = what_is_wanted(relationship)
         if wanted_by is None:
+            if (state.runid or 0) < self._written and not asks_by_key(relationship):
+                return [], []
             return ([first, *islice(siblings, size - 1)] if size > 1 else []), []
         asked = wanted_by(state, state.dict)
         if size == 1 or asked is None:
@@ -211,7 +214,8 @@ class SessionLoads:
         return True
 
     def forget(self) -> None:
-        """End all walks and throw away what waits: the session wrote, or its transaction ended."""
+        """End all walks and throw away what waits: the session writes, or its transaction ended."""
+        self._written = new_number()
         walks, self._walks = self._walks, {}
         self._cohorts = Cohorts()
         self._end(walks.values())

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 from sqlalchemy.engine import IteratorResult
 from sqlalchemy.engine.result import SimpleResultMetaData
-from sqlalchemy.orm import strategies
+from sqlalchemy.orm import loading, strategies
 from sqlalchemy.orm.context import QueryContext
 from sqlalchemy.util import immutabledict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from sqlalchemy.engine import Result
     from sqlalchemy.orm import RelationshipProperty, Session
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 COVERED_VERSIONS = ("2.0", "2.1")
 """Minor versions on which `tests/contract` runs."""
+
+new_number: Callable[[], int] = loading._new_runid
+"""Draws the next of the numbers that executions get, and the states of what they loaded (`runid`)."""
 
 BATCH = "upshift_batch"
 """The execution option that marks a batched load."""
@@ -159,6 +162,17 @@ def load_related(
     if relationship.uselist and may_repeat(relationship):
         for slot in slots:
             slot.value = list({id(one): one for one in slot.value}.values())
+
+
+def asks_by_key(relationship: RelationshipProperty[Any]) -> bool:
+    """Tell whether nothing but the key of an object says what its relationship leads to.
+
+    Else a lazy load asks by the columns as the object has them, and the loader by those of its row, which may
+    be newer where DML has changed them since the object was loaded.
+    """
+    mapper, key = relationship.parent, set(relationship.parent.primary_key)
+    local = map(mapper.get_property_by_column, relationship.local_columns)
+    return all(not key.isdisjoint(each.columns) for each in local)
 
 
 def may_repeat(relationship: RelationshipProperty[Any]) -> bool:

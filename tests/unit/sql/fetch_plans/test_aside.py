@@ -9,7 +9,7 @@ from sqlalchemy.pool import StaticPool
 
 from upshift.sql.fetch_plans.aside import come_in, names_of_relationships, set_aside
 from upshift.sql.fetch_plans.fetch_plans import FetchPlans
-from upshift.sql.fetch_plans.runs import new_number
+from upshift.sql.loading.selectin import new_number
 
 
 @pytest.fixture

@@ -14,14 +14,17 @@ from sqlalchemy.orm import (
     Mapped,
     Session,
     backref,
+    foreign,
     make_transient,
     make_transient_to_detached,
     mapped_column,
     relationship,
+    remote,
     selectinload,
     undefer,
 )
 from sqlalchemy.orm.exc import DetachedInstanceError
+from sqlalchemy.pool import StaticPool
 
 from upshift.sql.loading.ahead import waiting_in
 from upshift.sql.loading.batching import Batching
@@ -63,20 +66,28 @@ class Folder(Base):
     )
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory):
-    engine = create_engine(f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/blog.db")
+def with_savepoints(engine):
+    """Have SQLAlchemy send BEGIN: the driver's own comes too late for savepoints (its documentation)."""
 
-    # The driver's own BEGIN comes too late for savepoints (SQLAlchemy's documentation of pysqlite).
     @event.listens_for(engine, "connect")
     def leave_transactions_alone(connection, _record):
         connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode = wal")
-        connection.execute("PRAGMA synchronous = off")
 
     @event.listens_for(engine, "begin")
     def begin(connection):
         connection.exec_driver_sql("BEGIN")
+
+    return engine
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    engine = with_savepoints(create_engine(f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/blog.db"))
+
+    @event.listens_for(engine, "connect")
+    def write_fast(connection, _record):
+        connection.execute("PRAGMA journal_mode = wal")
+        connection.execute("PRAGMA synchronous = off")
 
     Base.metadata.create_all(engine)
     yield engine
@@ -690,3 +701,60 @@ class TestHistory:
             return len(history.added), [[c.id for c in f.children] for f in folders]
 
         same(scene)
+
+
+class TestWhatDmlChangedBehindTheSession:
+    """A lazy load asks by the columns as the object has them, not by those of its row."""
+
+    @pytest.fixture
+    def seats(self):
+        class Local(DeclarativeBase):
+            pass
+
+        class Seat(Local):
+            __tablename__ = "seat"
+            id: Mapped[int] = mapped_column(primary_key=True)
+            row: Mapped[int]
+            neighbours: Mapped[list[Seat]] = relationship(
+                primaryjoin=lambda: foreign(Seat.row) == remote(Seat.row),
+                viewonly=True,
+                uselist=True,
+                order_by=lambda: remote(Seat.id),
+            )
+
+        engine = with_savepoints(create_engine("sqlite://", poolclass=StaticPool))
+        Local.metadata.create_all(engine)
+        with engine.begin() as connection:
+            connection.execute(insert(Seat), [{"id": n, "row": n % 3} for n in range(1, 31)])
+        yield engine, Seat
+        engine.dispose()
+
+    def walk(self, engine, seat, *, reads_before, savepoint):
+        moved = update(seat.__table__).where(seat.id.in_([7, 20])).values(row=0)
+        with Session(engine) as session:
+            seats = session.scalars(select(seat).order_by(seat.id)).all() if not savepoint else []
+            seen = [[one.id for one in each.neighbours] for each in seats[:reads_before]]
+            with session.begin_nested() as nested:
+                session.execute(moved)
+                if savepoint:
+                    seats = session.scalars(select(seat).order_by(seat.id)).all()
+                    nested.rollback()
+            return seen + [[one.id for one in each.neighbours] for each in seats]
+
+    @pytest.mark.parametrize("savepoint", [False, True])
+    @pytest.mark.parametrize("reads_before", [0, 3])
+    def test_a_sibling_asks_by_the_columns_that_it_has(self, seats, reads_before, savepoint):
+        engine, seat = seats
+        lazy = self.walk(engine, seat, reads_before=reads_before, savepoint=savepoint)
+        with closing(Batching([engine])) as batching:
+            for _ in range(2):
+                assert self.walk(engine, seat, reads_before=reads_before, savepoint=savepoint) == lazy
+            assert batching.faults == 0
+
+    def test_what_was_loaded_since_is_batched(self, seats, statements):
+        engine, seat = seats
+        with closing(Batching([engine])), Session(engine) as session, statements(engine) as sent:
+            session.execute(update(seat.__table__).values(row=1))
+            for each in session.scalars(select(seat).order_by(seat.id)):
+                assert len(each.neighbours) == 30
+        assert len(sent) < 7
