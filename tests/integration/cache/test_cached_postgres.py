@@ -178,6 +178,30 @@ def test_who_has_written_reads_the_own_value_and_keeps_it_from_others(engine, ca
     assert price(1) == 0
 
 
+@pytest.mark.parametrize(
+    "setting",
+    ["SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+     "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+     "SELECT set_config('default_transaction_isolation', 'repeatable read', false)"],
+)  # fmt: skip
+def test_a_level_that_a_statement_has_set_counts(engine, cache, setting):
+    @cache.cached(ignore=["connection"])
+    def through(connection):
+        return connection.scalar(select(Product.price).where(Product.id == 1))
+
+    with engine.connect() as old:
+        old.execute(text(setting))
+        if "TRANSACTION ISOLATION" not in setting or "SESSION" in setting:
+            old.commit()
+        old.execute(text("SELECT count(*) FROM review"))
+        with Session(engine) as session:
+            write_bulk(session)
+            session.commit()
+        assert through(old) == 0  # its snapshot
+    with engine.connect() as connection:
+        assert through(connection) == 7
+
+
 def get(session, number):
     return session.get(Product, number).price
 

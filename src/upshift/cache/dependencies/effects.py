@@ -39,6 +39,7 @@ class Effect(NamedTuple):
         writes: the rows it changes.
         is_text: whether its pins name parameters as they are sent, and not as SQLAlchemy has compiled them.
         may_commit: whether it may commit what its transaction has written.
+        sets_isolation: whether it may set the isolation level of its transaction, or of later ones.
     """
 
     tables: Tables
@@ -46,6 +47,7 @@ class Effect(NamedTuple):
     writes: tuple[Pin, ...] = ()
     is_text: bool = False
     may_commit: bool = False
+    sets_isolation: bool = False
 
 
 UNREADABLE = Effect(Tables(frozenset(), frozenset({EVERYTHING}), is_understood=False))

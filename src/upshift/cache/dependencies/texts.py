@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 MAX_TEXT = 64 * 1024
 """Characters of a text that is still parsed."""
 
+MAX_SETTING = 1_000
+"""Characters of a text in which it may set the isolation level."""
+
 _LANGUAGES = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql", "sqlite": "sqlite"}
 _LEADING = re.compile(r"(?:\s|\(|/\*.*?\*/|--[^\n]*\n)*+(\w+)", re.DOTALL)
 _SILENT = frozenset({
@@ -55,7 +58,10 @@ def effect_of_text(sql: str, dialect: str, schema: Schema) -> Effect:
     leading = _LEADING.match(sql)
     first = leading[1].lower() if leading is not None else ""
     may_commit = first in _COMMITS or first in _COMMITS_IN.get(_LANGUAGES.get(dialect, ""), ())
-    return _effect_of_text(sql, first, dialect, schema)._replace(is_text=True, may_commit=may_commit)
+    effect = _effect_of_text(sql, first, dialect, schema)
+    return effect._replace(
+        is_text=True, may_commit=may_commit, sets_isolation="isolation" in sql[:MAX_SETTING].lower()
+    )
 
 
 def _effect_of_text(sql: str, first: str, dialect: str, schema: Schema) -> Effect:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Dialect, Engine
 
-    from upshift.cache.dependencies.effects import Tables
+    from upshift.cache.dependencies.effects import Effect, Tables
     from upshift.cache.dependencies.reading import Reading
     from upshift.cache.dependencies.schema import Schema
     from upshift.cache.dependencies.tables import StatementTables
@@ -44,6 +44,8 @@ _EXECUTE = ("do_execute", "do_executemany", "do_execute_no_params")
 _WRAPPED = (*_EXECUTE, "do_begin", "do_commit", "do_rollback", "do_commit_twophase", "do_rollback_twophase")
 _ONE_SNAPSHOT = frozenset({"REPEATABLE READ", "SERIALIZABLE", "SNAPSHOT"})
 _UNCOMMITTED = "READ UNCOMMITTED"
+LEVEL_SET = "upshift_level_set"
+"""Stands with a connection on which a statement has set the isolation level: it may be any, from then on."""
 
 
 class _Open:
@@ -198,10 +200,10 @@ class CommitHooks:
         )
         if not is_asked_for:
             return None
-        effect, reading = self._tables.of_context(context, sql), CURRENT.get()
+        info, reading = context._dbapi_connection.info, CURRENT.get()
+        effect = self._effect(info, context, sql)
         if reading is not None and reading._carrier is not self._carrier:
             reading = None  # of another cache, whose own hooks tell it
-        info = context._dbapi_connection.info
         open_: _Open | None = info.get(self._key)
         is_first = open_ is not None and open_.sends()
         if effect.may_commit and open_ is not None and open_.has_written:
@@ -214,7 +216,7 @@ class CommitHooks:
             open_ = info[self._key] = _Open(0, is_fresh=False)
         if reading is not None:
             self._doubt(reading, context)
-            is_one = open_ is not None and not is_autocommit and _is_one_snapshot(open_, context, sql)
+            is_one = open_ is not None and not is_autocommit and _is_one_snapshot(open_, context)
             reading.sees(
                 tables,
                 open_.began if open_ is not None and is_one else None,
@@ -227,6 +229,12 @@ class CommitHooks:
             return self._announce(_with_generated(tables))
         self._write(open_, tables, context)
         return None
+
+    def _effect(self, info: dict[Any, Any], context: Any, sql: str) -> Effect:
+        effect = self._tables.of_context(context, sql)
+        if effect.sets_isolation:
+            info[LEVEL_SET] = True
+        return effect
 
     def _doubt(self, reading: Reading, context: Any) -> None:
         """Note why what a statement reads may be another thing than what has been committed."""
@@ -332,9 +340,9 @@ def _with_generated(tables: Tables) -> frozenset[str]:
     return tables.written | {rows_tag(tables.generated)} if tables.generated else tables.written
 
 
-def _is_one_snapshot(open_: _Open, context: Any, sql: str) -> bool:
+def _is_one_snapshot(open_: _Open, context: Any) -> bool:
     """Whether all statements of a transaction see what was committed when it began."""
-    if "isolation" in sql[:100].lower():
+    if LEVEL_SET in context._dbapi_connection.info:
         open_.is_one_snapshot = True
     if open_.is_one_snapshot is None:
         open_.is_one_snapshot = _level(context) in _ONE_SNAPSHOT

@@ -24,7 +24,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from upshift.cache.dependencies.transactions import _ONE_SNAPSHOT, open_transactions
+from upshift.cache.dependencies.transactions import _ONE_SNAPSHOT, LEVEL_SET, open_transactions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +77,7 @@ class Places:
 
 def _may_be_spared(connection: Connection, engine: Engine) -> bool:
     """Whether something else than a connection's transaction may tell what it would."""
-    if connection.closed or connection.invalidated:
+    if connection.closed or connection.invalidated or LEVEL_SET in connection.info:
         return False
     options = connection.get_execution_options()
     if options.get(_TRANSLATED) != engine.get_execution_options().get(_TRANSLATED):
