@@ -42,7 +42,8 @@ def main() -> None:
         fill(engine)
         engine.dispose()
         troubles = [*mode.troubles] * given.rounds or mode.few
-        plan = mode.plan(database, redis.url if redis else "", folder, given.mutant, given.peer)
+        url = "" if redis is None else redis.tcp_url if given.peer else redis.url
+        plan = mode.plan(database, url, folder, given.mutant, given.peer)
         outcome = Conductor(plan, mode.workers, redis).run(
             troubles, given.reads, until_violated=given.until_violated
         )

@@ -23,19 +23,32 @@ class Valkey:
     """A server of its own.
 
     Args:
-        folder: where it works.
+        folder: where it works; its path must be short, as that of a socket in it is.
+
+    Attributes:
+        url: by the socket. A port is no place for a server that is started again: who asks for it meanwhile
+            may be given that very port for the own end, and is connected with itself.
+        tcp_url: by a port, for those who know no sockets.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._port = free_port()
-        self.url = f"redis://127.0.0.1:{self._port}"
+        self._socket = folder / "valkey.sock"
+        self.url = f"unix://{self._socket}"
+        self.tcp_url = f"redis://127.0.0.1:{self._port}"
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
     def start(self) -> None:
         """Start, and return when it answers."""
-        options = {"--bind": "127.0.0.1", "--port": str(self._port), "--save": "", "--dir": self._folder}
+        options = {
+            "--bind": "127.0.0.1",
+            "--port": str(self._port),
+            "--unixsocket": self._socket,
+            "--save": "",
+            "--dir": self._folder,
+        }
         self._process = subprocess.Popen(
             [find_valkey(), *(part for option in options.items() for part in option)],
             stdout=subprocess.DEVNULL,
