@@ -1,4 +1,4 @@
-"""With a Redis that goes away or forgets nothing stale is served; simpler protocols do it in some schedule."""
+"""With a Redis that goes away or forgets nothing stale is served; by simpler protocols it is."""
 
 import pytest
 
