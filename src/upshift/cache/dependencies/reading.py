@@ -185,7 +185,14 @@ class Reading:
 
     def is_within(self, other: Reading) -> bool:
         """Whether this is another reading, or one of a function that it called, through however many."""
-        return self is other or (self._outer is not None and self._outer.is_within(other))
+        return other in self.chain()
+
+    def chain(self) -> Iterator[Reading]:
+        """Yield this reading, and those of the functions that called its, up to the outermost."""
+        each: Reading | None = self
+        while each is not None:
+            yield each
+            each = each._outer
 
 
 @contextmanager

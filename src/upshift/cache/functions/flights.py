@@ -2,8 +2,11 @@
 
 Who waits is told how the load ended, and judges for itself whether that answers it (`cached.Cached`).
 Event loops do not wait for each other, nor threads for loops: a load of an event loop is shared within it,
-one of a thread among threads. A load that runs within another one of the same key, as in a function that
-asks for its own value, does not wait for it.
+one of a thread among threads.
+
+Nobody waits for a load that cannot end before one of the caller's own. That is so of the load that the caller
+runs within, as in a function that asks for its own value; and of one that waits in its turn, through however
+many, for such a load. Who would close that ring loads by itself.
 """
 
 from __future__ import annotations
@@ -73,6 +76,7 @@ class Flights:
 
     def __init__(self) -> None:
         self._loads: dict[Key, list[Load[Any]]] = {}
+        self._waits: dict[Reading, list[Load[Any]]] = {}  # what is waited for within a load, by its reading
         self._lock = threading.Lock()
         after_fork(self._forget)
 
@@ -106,6 +110,7 @@ class Flights:
                     loads.remove(load)
                 if not loads:
                     self._loads.pop(key, None)
+                self._waits.pop(load.reading, None)
             load.done.set()
 
     def disown(self, is_meant: Callable[[Key], bool]) -> None:
@@ -118,12 +123,26 @@ class Flights:
 
     def _first(self, key: Key, is_meant: Callable[[object], bool]) -> Load[Any] | None:
         inner = CURRENT.get()
-        for load in tuple(self._loads.get(key, ())):
-            if is_meant(load.owner) and (inner is None or not inner.is_within(load.reading)):
-                return load
+        with self._lock:
+            for load in self._loads.get(key, ()):
+                if is_meant(load.owner) and (inner is None or not self._needs(load, inner)):
+                    for each in inner.chain() if inner is not None else ():
+                        self._waits.setdefault(each, []).append(load)
+                    return load
         return None
+
+    def _needs(self, load: Load[Any], inner: Reading) -> bool:
+        """Whether a load cannot end before one that the caller runs within."""
+        needed = [load]
+        for each in needed:  # grows meanwhile
+            if inner.is_within(each.reading):
+                return True
+            waits = self._waits.get(each.reading, ())
+            needed += [other for other in waits if other not in needed and not other.done.is_set()]
+        return False
 
     def _forget(self) -> None:
         """In a forked child: there are no threads that would end these loads."""
         self._loads.clear()
+        self._waits.clear()
         self._lock = threading.Lock()

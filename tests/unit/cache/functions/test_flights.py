@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import threading
+from contextvars import ContextVar
 
 import pytest
 
+from upshift.cache import Cache
 from upshift.cache.functions import Flights
 from upshift.cache.functions.flights import Load
 
@@ -76,3 +79,77 @@ def test_only_the_loads_of_keys_that_are_meant_are_disowned():
         flights.disown(lambda key: key[1] == 2)
 
     assert (one.is_unwanted, other.is_unwanted) == (False, True)
+
+
+IS_WITHIN = ContextVar("is_within", default=False)
+"""What the functions below depend on beside their arguments: only so can two loads ask for each other's."""
+
+
+def test_two_threads_whose_loads_ask_for_each_others_both_end():
+    cache, both = Cache(), threading.Barrier(2)
+
+    @cache.cached()
+    def one(number):
+        if IS_WITHIN.get():
+            return "one"
+        IS_WITHIN.set(True)
+        both.wait(10)
+        return other(number)
+
+    @cache.cached()
+    def other(number):
+        if IS_WITHIN.get():
+            return "other"
+        IS_WITHIN.set(True)
+        both.wait(10)
+        return one(number)
+
+    threads = [threading.Thread(target=each, args=(1,), daemon=True) for each in (one, other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in threads)
+    assert cache._flights._waits == {}
+
+
+async def test_so_do_three_tasks_in_a_ring():
+    cache, all_three = Cache(), asyncio.Barrier(3)
+
+    async def ask(number):
+        if IS_WITHIN.get():
+            return number
+        IS_WITHIN.set(True)
+        await all_three.wait()
+        return await function((number + 1) % 3)
+
+    function = cache.cached()(ask)
+    async with asyncio.timeout(10):
+        answers = await asyncio.gather(*map(function, range(3)))
+    assert set(answers) <= {0, 1, 2}
+
+
+def test_a_load_that_waits_for_none_of_the_callers_is_waited_for():
+    cache, began, may_end, loads = Cache(), threading.Event(), threading.Event(), []
+
+    @cache.cached()
+    def inner(number):
+        loads.append(number)
+        began.set()
+        may_end.wait(10)
+        return number
+
+    @cache.cached()
+    def outer(number):
+        return inner(number)
+
+    first = threading.Thread(target=inner, args=(7,))
+    first.start()
+    began.wait(10)
+    second = threading.Thread(target=outer, args=(7,))
+    second.start()
+    second.join(0.2)
+    may_end.set()
+    for thread in (first, second):
+        thread.join(10)
+    assert loads == [7]
