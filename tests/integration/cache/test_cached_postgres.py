@@ -276,6 +276,17 @@ def test_a_committed_by_itself_statement_is_seen(engine, price):
         assert price(1) == 7
 
 
+def test_so_is_one_on_a_connection_that_only_the_driver_knows_to_commit_by_itself(engine, cache, price):
+    driver = create_engine(engine.url, connect_args={"autocommit": True})
+    cache.watch([driver])
+    assert price(1) == 0
+    with driver.connect() as connection:
+        connection.execute(text("UPDATE product SET price = 7 WHERE id = 1"))
+        assert price(1) == 7
+    assert price(1) == 7
+    driver.dispose()
+
+
 def test_two_phases_are_seen_after_the_second(engine, price):
     # The embedded server allows prepared transactions only where it is told to.
     with engine.connect() as connection:

@@ -211,7 +211,7 @@ class CommitHooks:
         if reading is None and not effect.tables.written:
             return None
         tables = self._tables.complete(effect, context, parameters)
-        is_autocommit = context.root_connection._is_autocommit_isolation()
+        is_autocommit = _is_autocommit(context)
         if open_ is None and not is_autocommit:
             open_ = info[self._key] = _Open(0, is_fresh=False)
         if reading is not None:
@@ -338,6 +338,14 @@ def _info_of(connection: Any) -> dict[Any, Any] | None:
 def _with_generated(tables: Tables) -> frozenset[str]:
     """Return what a statement changes that commits by itself: the keys it makes are known too late."""
     return tables.written | {rows_tag(tables.generated)} if tables.generated else tables.written
+
+
+def _is_autocommit(context: Any) -> bool:
+    """Whether each statement commits by itself: as SQLAlchemy knows, or as the driver alone was told."""
+    return (
+        context.root_connection._is_autocommit_isolation()
+        or getattr(context._dbapi_connection.dbapi_connection, "autocommit", False) is True
+    )
 
 
 def _is_one_snapshot(open_: _Open, context: Any) -> bool:
