@@ -282,7 +282,8 @@ def test_so_is_one_on_a_connection_that_only_the_driver_knows_to_commit_by_itsel
     assert price(1) == 0
     with driver.connect() as connection:
         connection.execute(text("UPDATE product SET price = 7 WHERE id = 1"))
-        assert price(1) == 7
+        with ThreadPoolExecutor() as pool:
+            assert pool.submit(price, 1).result(10) == 7
     assert price(1) == 7
     driver.dispose()
 
