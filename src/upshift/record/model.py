@@ -112,30 +112,27 @@ class Statement:
         has_open_pattern: whether a parameter of its LIKE begins with a wildcard.
     """
 
-    # As in records, what few have is the class's until it is set.
     __slots__ = (
-        "__dict__",
         "bound",
         "ended",
         "error",
         "execute_seconds",
+        "executions",
         "fetch_seconds",
         "fingerprint",
+        "has_open_pattern",
+        "is_bulk",
+        "is_eager",
         "lazy_load",
         "object_load",
+        "offset",
+        "parameters",
+        "product",
         "rows",
         "site",
         "sql",
         "started",
     )
-
-    executions = 1
-    has_open_pattern = False
-    is_bulk = False
-    is_eager = False
-    offset = 0
-    parameters: Any = None
-    product: Product | None = None
 
     def __init__(self, sql: str, started: float, site: CallSite | None = None) -> None:
         self.sql = sql
@@ -150,6 +147,13 @@ class Statement:
         self.error: str | None = None
         self.bound: Any = None
         self.fingerprint: bytes | None = None
+        self.executions = 1
+        self.has_open_pattern = False
+        self.is_bulk = False
+        self.is_eager = False
+        self.offset = 0
+        self.parameters: Any = None
+        self.product: Product | None = None
 
     @property
     def seconds(self) -> float:
