@@ -1,10 +1,18 @@
-"""Which server a process is a worker of, so that the workers of one find each other."""
+"""Which server a process is a worker of, so that its workers find each other; and what servers leave."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from upshift.locks import open_own, try_lock
+
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Callable
 
 # The fields of /proc/<pid>/stat after the command's name.
 _STARTED, _STACK = 19, 25
@@ -41,6 +49,32 @@ def is_alive(pid: int, started: int) -> bool:
     except OSError:
         pass
     return started_at(pid) == started
+
+
+def remove_left(folder: Path, name: re.Pattern[str], is_in_use: Callable[[int], bool]) -> None:
+    """Remove this user's files from a folder that no living server or worker uses.
+
+    Args:
+        folder: the folder.
+        name: what they are called, all of it; its groups `pid` and `started` name the server.
+        is_in_use: tells of an open file whether another process uses it.
+    """
+    with suppress(OSError):
+        for path in folder.glob(f"upshift-{os.geteuid()}-*"):
+            match = name.fullmatch(path.name)
+            if match and not is_alive(int(match["pid"]), int(match["started"])):
+                with suppress(OSError):
+                    _remove_unused(path, is_in_use)
+
+
+def _remove_unused(path: Path, is_in_use: Callable[[int], bool]) -> None:
+    file = open_own(path, os.O_RDWR)
+    try:
+        # A server in another container looks dead from here; its workers' locks show that it is not.
+        if try_lock(file) and not is_in_use(file):
+            path.unlink()
+    finally:
+        os.close(file)
 
 
 def _stat_field(pid: int, field: int) -> int | None:

@@ -6,11 +6,9 @@ import hashlib
 import os
 import re
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
-from upshift.locks import open_own, try_lock
-from upshift.record.server import find_server, is_alive, started_at
+from upshift.record.server import find_server, remove_left, started_at
 from upshift.telemetry.sharing.file import FORMAT, is_in_use
 
 _SUFFIX = f".v{FORMAT}.totals"
@@ -59,19 +57,4 @@ def numbered(path: Path, number: int) -> Path:
 
 def remove_abandoned(folder: Path) -> None:
     """Remove this user's files from `folder` that no living server or worker uses."""
-    with suppress(OSError):
-        for path in folder.glob(f"upshift-{os.geteuid()}-*.totals"):
-            match = _NAME.fullmatch(path.name)
-            if match and not is_alive(int(match["pid"]), int(match["started"])):
-                with suppress(OSError):
-                    _remove_unused(path)
-
-
-def _remove_unused(path: Path) -> None:
-    file = open_own(path, os.O_RDWR)
-    try:
-        # A server in another container looks dead from here; its workers' locks show that it is not.
-        if try_lock(file) and not is_in_use(file):
-            path.unlink()
-    finally:
-        os.close(file)
+    remove_left(folder, _NAME, is_in_use)
