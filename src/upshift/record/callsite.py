@@ -76,16 +76,12 @@ class CallSites:
 
     def find(self, frame: FrameType | None) -> CallSite | None:
         """Return the nearest application line at or above `frame`, or None."""
-        known = self._is_application
         for _ in range(MAX_FRAMES):
             if frame is None:
                 return None
-            try:
-                is_application = known[frame.f_code.co_filename]
-            except KeyError:
-                is_application = self._classify(frame.f_code.co_filename)
-            if is_application:
-                return self.find_known(frame) or self._site(frame)
+            site = self.find_at(frame)
+            if site is not None:
+                return site
             frame = frame.f_back
         return None
 

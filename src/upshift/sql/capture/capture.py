@@ -38,9 +38,6 @@ _KEY = "pk_1"
 _FIRST = 4
 """See `Origins`: the wrapper and two of SQLAlchemy's frames lie between."""
 
-_NONE: Any = None
-"""What stands for parameters where a statement is sent without any."""
-
 
 class Capture:
     """Records the statements of engines into the current record.
@@ -102,7 +99,7 @@ class Capture:
         observed = self._executing(dialect, without, has_parameters=False)
 
         def wrapper(cursor: Any, sql: str, context: Any = None) -> None:
-            observed(cursor, sql, _NONE, context)
+            observed(cursor, sql, None, context)
 
         wrap(dialect, "do_execute_no_params", wrapper, self)
 
@@ -159,7 +156,7 @@ class Capture:
                         # And a mapping that somebody else has made may be used for the next statement again.
                         elif (
                             parameters is not None
-                            and sql[0] in "Ss"
+                            and sql[:1] in "Ss"
                             and len(parameters) <= MAX_PARAMETERS
                             and (type(parameters) is tuple or context.compiled)
                         ):

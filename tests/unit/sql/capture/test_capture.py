@@ -347,6 +347,15 @@ def test_the_text_is_the_drivers(observed, record):
     assert record.statements[0].sql == "SELECT ?"
 
 
+def test_an_empty_text_is_a_statement_like_others(engine, current, record):
+    capture = Capture([engine], current)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("", ())
+    capture.close()
+    assert [statement.sql for statement in record.statements] == [""]
+    assert capture.faults == 0
+
+
 def test_an_error_is_named_and_raised_as_it_was(observed, record):
     with Session(observed) as session, pytest.raises(IntegrityError):
         session.execute(insert(Order).values(id=1, note="twice"))
