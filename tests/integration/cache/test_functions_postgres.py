@@ -14,6 +14,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from tests.unit.cache.waiting import until
 from upshift.cache import MISSING, Cache
 
 READ = text("SELECT version FROM item WHERE id = :id")
@@ -48,12 +49,6 @@ async def asynchronous(postgres_server, postgres_database, engine, cache):
     yield asynchronous
     await until(lambda: not cache._background._tasks)  # they have connections
     await asynchronous.dispose()
-
-
-async def until(condition):
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - what it waits for sets no event
-            await asyncio.sleep(0.001)
 
 
 def make_due(cache):

@@ -12,13 +12,6 @@ from upshift.cache import Cache
 from upshift.errors import CacheKeyError, SettingsError
 
 
-@pytest.fixture
-def cache():
-    cache = Cache()
-    yield cache
-    cache.close()
-
-
 def test_a_value_is_kept_by_its_name_within_its_namespace(cache):
     assert cache.set("a", 1)
     assert cache.set("a", 2, namespace="other")

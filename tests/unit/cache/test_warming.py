@@ -9,23 +9,10 @@ import threading
 import pytest
 from starlette.applications import Starlette
 
+from tests.unit.cache.waiting import until
 from upshift import Upshift
-from upshift.cache import Cache
 from upshift.diagnose import lifespan
 from upshift.errors import SettingsError
-
-
-@pytest.fixture
-def cache():
-    cache = Cache()
-    yield cache
-    cache.close()
-
-
-async def until(condition):
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - what it waits for sets no event
-            await asyncio.sleep(0.001)
 
 
 class Gauge:

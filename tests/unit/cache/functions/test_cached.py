@@ -18,13 +18,6 @@ from upshift.cache import Cache
 from upshift.errors import CacheKeyError, SettingsError
 
 
-@pytest.fixture
-def cache():
-    cache = Cache()
-    yield cache
-    cache.close()
-
-
 class Loads:
     """A function that counts its runs, and waits for `may_end` in each."""
 

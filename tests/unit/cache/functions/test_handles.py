@@ -14,14 +14,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import StaticPool
 
-from upshift.cache import MISSING, Cache
-
-
-@pytest.fixture
-def cache():
-    cache = Cache()
-    yield cache
-    cache.close()
+from upshift.cache import MISSING
 
 
 @pytest.fixture

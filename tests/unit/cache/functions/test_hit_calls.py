@@ -9,18 +9,8 @@ import sys
 from collections import Counter
 from contextvars import Context
 
-import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import StaticPool
-
-from upshift.cache import Cache
-
-
-@pytest.fixture
-def cache():
-    cache = Cache()
-    yield cache
-    cache.close()
 
 
 def counted(work, context=None):

@@ -9,7 +9,6 @@ from contextlib import suppress
 
 import pytest
 
-from upshift.cache import Cache
 from upshift.cache.functions import KeptError
 from upshift.errors import SettingsError
 
@@ -18,13 +17,6 @@ class NotFoundError(Exception):
     def __init__(self, *, what, number):
         super().__init__(f"no {what} {number}")
         self.number = number
-
-
-@pytest.fixture
-def cache():
-    cache = Cache()
-    yield cache
-    cache.close()
 
 
 def test_an_answer_that_is_an_exception_is_raised_again_without_a_load(cache):

@@ -6,15 +6,6 @@ import asyncio
 
 import pytest
 
-from upshift.cache import Cache
-
-
-@pytest.fixture
-def cache():
-    cache = Cache()
-    yield cache
-    cache.close()
-
 
 @pytest.fixture
 def source():

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session
 
-from upshift.cache import Cache
+from tests.unit.cache.waiting import until, wait_until
 from upshift.cache.dependencies import CURRENT
 from upshift.cache.functions import Background, entry_of, refreshing
 from upshift.cache.functions.background import MAX_TASKS, MAX_THREADS, own_context
@@ -19,31 +19,9 @@ from upshift.cache.functions.store import Dependence
 from upshift.errors import SettingsError
 
 
-@pytest.fixture
-def cache():
-    cache = Cache()
-    yield cache
-    cache.close()
-
-
 def make_due(cache):
     for entry in cache._memory.entries.values():
         entry.due = 0.0
-
-
-async def until(condition):
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - what it waits for sets no event
-            await asyncio.sleep(0.001)
-
-
-def wait_until(condition):
-    ended = threading.Event()
-    for _ in range(10_000):
-        if condition():
-            return
-        ended.wait(0.001)
-    raise AssertionError("it did not happen")
 
 
 async def test_a_hit_that_is_due_gets_the_old_value_at_once_and_has_a_new_one_loaded(cache):

@@ -12,30 +12,9 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
+from tests.unit.cache.waiting import until, wait_until
 from upshift.cache import MISSING, Cache
 from upshift.errors import SettingsError
-
-
-@pytest.fixture
-def cache():
-    cache = Cache()
-    yield cache
-    cache.close()
-
-
-async def until(condition):
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - what it waits for sets no event
-            await asyncio.sleep(0.001)
-
-
-def wait_until(condition):
-    ended = threading.Event()
-    for _ in range(10_000):
-        if condition():
-            return
-        ended.wait(0.001)
-    raise AssertionError("it did not happen")
 
 
 async def test_what_was_read_is_loaded_anew_and_what_was_not_is_left(cache):

@@ -1,3 +1,5 @@
+"""A cache in this process, which ends with the test."""
+
 from __future__ import annotations
 
 import pytest
