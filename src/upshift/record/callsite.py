@@ -76,12 +76,16 @@ class CallSites:
 
     def find(self, frame: FrameType | None) -> CallSite | None:
         """Return the nearest application line at or above `frame`, or None."""
+        known = self._is_application
         for _ in range(MAX_FRAMES):
             if frame is None:
                 return None
-            site = self.find_at(frame)
-            if site is not None:
-                return site
+            # What `find_at` does, without a call for each of a library's frames.
+            is_application = known.get(frame.f_code.co_filename)
+            if is_application is None:
+                is_application = self._classify(frame.f_code.co_filename)
+            if is_application:
+                return self.find_known(frame) or self._site(frame)
             frame = frame.f_back
         return None
 
