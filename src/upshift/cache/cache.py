@@ -254,6 +254,8 @@ class Cache:
                 one cannot be made from its arguments.
             SettingsError: an option has a value that it cannot have, or does not go with another.
         """
+        if callable(ttl):
+            raise SettingsError("cached is called to get a decorator: write @cache.cached()")
         ignored = tuple(ignore)
         options = options_of(
             ttl=ttl,

@@ -9,6 +9,7 @@ only counts, so hits take no lock; what changes the queues does.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from math import inf
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,8 @@ class Entry:
         stamp: the tokens of what it depends on.
         tags: the names of that.
         expires: when its time is up, in seconds of the cache's clock.
-        due: when who reads it has to look closer: to refresh it, or as its time is up.
+        due: from when on a reader looks closer; always, where the value is not handed out as it is.
+        renewal: from when on it is loaded anew, ahead of its end.
         made: when it was loaded.
         leased: until when it is served without a look at tokens that are on another machine.
         size: bytes it is counted as.
@@ -50,6 +52,7 @@ class Entry:
         "leased",
         "made",
         "reads",
+        "renewal",
         "size",
         "stamp",
         "tags",
@@ -71,11 +74,17 @@ class Entry:
         self.tags = tags
         self.expires = expires
         self.size = size
-        self.due = expires
+        self.due = self.renewal = expires
         self.made = 0.0
         self.leased = 0.0
         self.reads = 0
         self.is_main = False
+
+    def renew_from(self, moment: float) -> None:
+        """Have it loaded anew from a moment on."""
+        self.renewal = min(moment, self.expires)
+        if self.due > -inf:
+            self.due = self.renewal
 
 
 class Usage:

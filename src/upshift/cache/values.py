@@ -10,9 +10,10 @@ from fnmatch import fnmatchcase
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from upshift.cache.codec import codec_for, copies_of
 from upshift.cache.dependencies import CURRENT
 from upshift.cache.durations import seconds_of
-from upshift.cache.functions import KeptError, entry_of, name_tag, namespace_tag
+from upshift.cache.functions import KeptError, entry_of, name_tag, namespace_tag, value_of
 from upshift.cache.keys import MAX_TEXT, text_of
 from upshift.errors import CacheKeyError
 
@@ -36,6 +37,7 @@ class Values:
 
     def __init__(self, store_of: Callable[[str], Store]) -> None:
         self._store_of = store_of
+        self._codec = codec_for()
 
     def get(self, key: str, default: Any, namespace: str) -> Any:
         """Return a value, if one is kept that holds."""
@@ -55,12 +57,17 @@ class Values:
             elif type(entry.value) is not KeptError:
                 entry.reads += 1
                 store.statistics.hits += 1
-                return entry.value
+                return value_of(entry)
         store.statistics.misses += 1
         return default
 
     def set(self, key: str, value: Any, ttl: Duration | None, tags: Iterable[str], namespace: str) -> bool:
-        """Keep a value."""
+        """Keep a value.
+
+        Raises:
+            CodecError: it holds a mapped object, which would not come back as it is.
+        """
+        value = copies_of(value, self._codec) or value
         store, known = self._store_of(namespace), key_of(namespace, key)
         told = store.dependence([namespace_tag(namespace), *map(name_tag, tags)])
         entry = entry_of(known, value, told, None if ttl is None else seconds_of(ttl))

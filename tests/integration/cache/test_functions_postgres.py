@@ -53,7 +53,7 @@ async def asynchronous(postgres_server, postgres_database, engine, cache):
 
 def make_due(cache):
     for entry in tuple(cache._memory.entries.values()):
-        entry.due = 0.0
+        entry.renew_from(0.0)
 
 
 def disturb(cache, version, engine, numbers):

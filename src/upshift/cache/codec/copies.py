@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Row
 
-from upshift.cache.codec.instances import has_fields, state_of
-from upshift.cache.codec.shape import ATOMS, mapper_of
+from upshift.cache.codec.instances import has_fields
+from upshift.cache.codec.shape import ATOMS, is_model, mapper_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from sqlalchemy.orm import Session
 
     from upshift.cache.codec.codec import Codec
 
@@ -27,38 +25,46 @@ class Copies:
     Args:
         data: the value as bytes.
         codec: what it was written by.
+        first: a value that was made of them; whoever asks first gets it.
+
+    Attributes:
+        data: the value as bytes.
     """
 
-    __slots__ = ("_codec", "_data")
+    __slots__ = ("_codec", "_made", "data")
 
-    def __init__(self, data: bytes, codec: Codec) -> None:
-        self._data = data
+    def __init__(self, data: bytes, codec: Codec, first: object) -> None:
+        self.data = data
         self._codec = codec
+        self._made = [first]
 
-    def take(self, session: Session | None = None) -> Any:
-        """Return a value that nobody else has.
-
-        Args:
-            session: where its objects belong; they are detached where none is given.
+    def take(self) -> Any:
+        """Return a value that nobody else has; its mapped objects are detached.
 
         Raises:
             CodecError: none can be made, as where a listener for "load" wants a query.
         """
-        return self._codec.decode(self._data, session)
+        try:
+            return self._made.pop()
+        except IndexError:
+            return self._codec.decode(self.data)
 
 
 def copies_of(value: object, codec: Codec) -> Copies | None:
     """Return what makes copies of a value; None where it holds nothing mapped, and may be shared.
 
     Raises:
-        CodecError: it does, and would not come back as it is.
+        CodecError: it does, and would not come back as it is, or not at all.
 
     Example:
         >>> from upshift.cache.codec import codec_for
         >>> copies_of({"names": ["Mei", "Ling"]}, codec_for()) is None
         True
     """
-    return Copies(codec.encode(value), codec) if holds_mapped(value) else None
+    if not holds_mapped(value):
+        return None
+    data = codec.encode(value)
+    return Copies(data, codec, codec.decode(data))
 
 
 def holds_mapped(value: object) -> bool:
@@ -83,4 +89,12 @@ def _parts(value: Any) -> Iterable[Any]:
         return [*value, *value.values()]
     if isinstance(value, (list, tuple, set, frozenset, Row)):
         return value
-    return state_of(value).values() if has_fields(type(value)) else ()
+    kind = type(value)
+    if not has_fields(kind):
+        return ()
+    # Not by `state_of`, which refuses attributes beside the fields: no bytes are made of these.
+    names = {*getattr(kind, "__struct_fields__", ()), *getattr(kind, "__dataclass_fields__", ())}
+    names |= {*getattr(value, "__dict__", ())}
+    if is_model(kind):
+        names |= {"__pydantic_extra__", "__pydantic_private__"}
+    return [getattr(value, name, None) for name in names]

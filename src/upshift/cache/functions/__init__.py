@@ -4,9 +4,9 @@ Flows in: calls. Flows out: values that hold, each loaded once for all who ask f
 """
 
 from upshift.cache.functions.background import Background
-from upshift.cache.functions.cached import Cached, value_of
+from upshift.cache.functions.cached import Cached
 from upshift.cache.functions.calls import Call, arguments_of
-from upshift.cache.functions.entries import JITTER, entry_of
+from upshift.cache.functions.entries import JITTER, entry_of, value_of
 from upshift.cache.functions.flights import Flights
 from upshift.cache.functions.handles import (
     CachedAsyncFunction,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from upshift.cache.dependencies import CURRENT, WRITING, written_here
 from upshift.cache.functions.calls import Call
+from upshift.cache.functions.entries import value_of
 from upshift.cache.functions.kept_errors import KeptError
 from upshift.cache.functions.loader import Loader
 from upshift.cache.functions.missing import MISSING
@@ -149,7 +150,7 @@ class Cached:
         if entry is None:
             self._store.statistics.misses += 1
             return MISSING
-        return MISSING if type(entry.value) is KeptError else entry.value
+        return MISSING if type(entry.value) is KeptError else value_of(entry)
 
     def delete(self, call: Call) -> bool:
         """Drop the value of a call, and what is being loaded for it; return whether there was one."""
@@ -180,7 +181,7 @@ class Cached:
         except Exception as error:
             if (entry := self._last(call.key, error)) is None:
                 raise
-            return entry.value
+            return value_of(entry)
 
     def _answer_sync(self, call: Call) -> Any:
         entry = self._find(call)
@@ -198,14 +199,14 @@ class Cached:
         except Exception as error:
             if (entry := self._last(call.key, error)) is None:
                 raise
-            return entry.value
+            return value_of(entry)
 
     def _find(self, call: Call) -> Entry | None:
         """Return the entry that answers a call; None where there is none that holds."""
         entry = self._store.memory.entries.get(call.key)
         if entry is None or not self._holds(entry):
             return None
-        if entry.due <= monotonic() and type(entry.value) is not KeptError:
+        if entry.renewal <= monotonic():
             self._refresher.refresh_soon(entry, call)
         self._store.statistics.hits += 1
         return entry
@@ -266,10 +267,3 @@ class Cached:
             outer.spoil("it was computed from a value that was served stale")
         self._store.statistics.stale_served_on_error += 1
         return entry
-
-
-def value_of(entry: Entry) -> Any:
-    """Return the value of an entry, or raise the exception that it keeps."""
-    if type(entry.value) is KeptError:
-        raise entry.value.again()
-    return entry.value

@@ -1,4 +1,4 @@
-"""Entries: how long a value is served, and from when on it is loaded anew."""
+"""Entries: how long a value is served, from when on it is loaded anew, and what is handed out of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from random import random
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from upshift.cache.codec import Copies
 from upshift.cache.functions.kept_errors import KeptError
 from upshift.cache.memory import Entry
 from upshift.cache.sizes import size_of
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 JITTER = 0.1
 """Share of its time by which a value may be dropped early."""
+
+_MADE = (KeptError, Copies)
+"""What is kept in the place of values that are made for each who asks."""
 
 
 def entry_of(  # noqa: PLR0913, PLR0917 - what an entry has
@@ -42,11 +46,19 @@ def entry_of(  # noqa: PLR0913, PLR0917 - what an entry has
         expires = made + seconds * (1 - JITTER * random())  # noqa: S311 - no secret
     entry = Entry(key, value, depends.stamp, depends.tags, expires, size_of(value) if size is None else size)
     entry.made = made
-    if type(value) is KeptError:
-        entry.due = -inf
-    elif refresh_share:
+    if refresh_share:
         # Drawn, so that of several processes one is first, and the values of one do not come together
         # (Vattani, Chierichetti, Lowenstein: "Optimal Probabilistic Cache Stampede Prevention", VLDB 2015).
         share = refresh_share * (1 + random()) / 2  # noqa: S311 - no secret
-        entry.due = expires - (expires - made) * share
+        entry.renew_from(expires - (expires - made) * share)
+    if type(value) in _MADE:
+        entry.due = -inf
     return entry
+
+
+def value_of(entry: Entry) -> Any:
+    """Return the value of an entry, or raise the exception that it keeps."""
+    value = entry.value
+    if type(value) is KeptError:
+        raise value.again()
+    return value.take() if type(value) is Copies else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import threading
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import contextmanager
@@ -11,13 +12,14 @@ from string import Formatter
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from upshift.cache.codec import codec_for, copies_of, return_annotation_of
 from upshift.cache.dependencies import CURRENT, Reading, reading, whole_tables
 from upshift.cache.functions.entries import entry_of
 from upshift.cache.functions.flights import Load
 from upshift.cache.functions.held_objects import watching_objects
 from upshift.cache.functions.kept_errors import KeptError
 from upshift.cache.functions.store import Dependence, name_tag, namespace_tag
-from upshift.errors import SettingsError
+from upshift.errors import CodecError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
     from upshift.cache.functions.options import Options
     from upshift.cache.functions.store import Store
     from upshift.cache.memory import Entry
+
+logger = logging.getLogger("upshift.cache")
+
+NOT_COPIED = "it holds a mapped object that would not come back as it is"
+"""Why such a value is not kept: all who ask would get the same object."""
 
 MAX_EXPECTED = 64
 """Tags of its values that a function remembers, to stamp them before it loads."""
@@ -66,6 +73,8 @@ class Loader:
         is_plain = all(each.kind in _PLAIN for each in parameters)
         self._plain = tuple([each.name for each in parameters] if is_plain else ())
         self._has_fields = _check_fields(options.tags, self._signature, namespace)
+        self._codec = codec_for(return_annotation_of(function))
+        self._has_told = False
 
     async def run_async(self, call: Call) -> Any:
         """Load a value, whatever is kept, and keep it if it may be."""
@@ -95,6 +104,7 @@ class Loader:
         """Keep a value that was read elsewhere; return whether it is kept."""
         tags = frozenset(self._told(call))
         told = self._store.dependence(tags if CURRENT.get() else tags | whole_tables(self.expected))
+        value, told = self._shareable(value, told)
         return self._store.keep(self._entry(call, value, told), told.refusal) is not None
 
     def _load(self, call: Call, done: Any, owner: Any) -> Load[Any]:
@@ -147,10 +157,21 @@ class Loader:
         if not read <= self.expected and len(self.expected | read) <= MAX_EXPECTED:
             self.expected |= read
         depends = Dependence(tags, load.reading.stamp, load.reading.refusal)
+        value, depends = self._shareable(value, depends)
         entry = self._store.keep(self._entry(call, value, depends), depends.refusal, load)
         if entry is not None and self.kept is not None:
             self.kept(call, entry)
         return entry
+
+    def _shareable(self, value: Any, depends: Dependence) -> tuple[Any, Dependence]:
+        """Return what all callers can be answered by; where that is impossible, the value is not kept."""
+        try:
+            return copies_of(value, self._codec) or value, depends
+        except CodecError as error:
+            if not self._has_told:
+                logger.warning("a value of %s is not kept: %s", self.tag, error)
+            self._has_told = True
+            return value, depends._replace(refusal=NOT_COPIED)
 
     def _entry(self, call: Call, value: Any, depends: Dependence) -> Entry:
         options = self._options

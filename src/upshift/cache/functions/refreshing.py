@@ -52,9 +52,9 @@ class Refresher:
     def refresh_soon(self, entry: Entry, call: Call) -> None:
         """Begin to load a value anew that is due, unless that has begun."""
         with self._claiming:
-            if entry.due > monotonic():
+            if entry.renewal > monotonic():
                 return  # another call was faster
-            entry.due = entry.expires
+            entry.renew_from(entry.expires)
         if not may_be_repeated(call):
             return
         background = self._store.background
@@ -95,4 +95,4 @@ def may_be_repeated(call: Call) -> bool:
 
 def _put_off(entry: Entry) -> None:
     """Have a value refreshed a little later."""
-    entry.due = min(entry.expires, monotonic() + RETRY_SECONDS)
+    entry.renew_from(monotonic() + RETRY_SECONDS)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 from functools import wraps
-from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -133,7 +132,7 @@ class SharedCached(Cached):
         except Exception as error:
             if (entry := self._last(call.key, error)) is None:
                 raise
-            return entry.value
+            return value_of(entry)
 
     def _answer_sync(self, call: Call) -> Any:
         finish, store = self._shared.remote.finish, self._store
@@ -150,7 +149,7 @@ class SharedCached(Cached):
         except Exception as error:
             if (entry := self._last(call.key, error)) is None:
                 raise
-            return entry.value
+            return value_of(entry)
 
     def delete(self, call: Call) -> bool:
         """Drop the value of a call, and what is being loaded for it here; return whether there was one."""
@@ -193,8 +192,7 @@ class SharedCached(Cached):
 
     def _hit(self, entry: Entry, call: Call) -> Entry:
         inherit(entry.stamp)
-        # What is kept in Redis is no error, which is never due.
-        if -inf < entry.due <= monotonic():
+        if entry.renewal <= monotonic():
             self._refresher.refresh_soon(entry, call)
         entry.reads += 1
         self._store.statistics.hits += 1

@@ -10,13 +10,13 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from upshift.cache.codec import COMPRESS_FROM, codec_for, return_annotation_of
+from upshift.cache.codec import COMPRESS_FROM, Copies, codec_for, holds_mapped, return_annotation_of
 from upshift.cache.dependencies import CURRENT, Reading, whole_tables, written_here
 from upshift.cache.dependencies.names import is_row
-from upshift.cache.functions.entries import entry_of
+from upshift.cache.functions.entries import entry_of, value_of
 from upshift.cache.functions.flights import Load
 from upshift.cache.functions.kept_errors import KeptError
-from upshift.cache.functions.loader import MAX_EXPECTED, Loader
+from upshift.cache.functions.loader import MAX_EXPECTED, NOT_COPIED, Loader
 from upshift.cache.functions.store import Dependence
 from upshift.cache.redis.shared import NOT_HELD, inherit
 from upshift.errors import CodecError
@@ -101,7 +101,7 @@ class SharedLoader(Loader):
         with self._store.flights.under_way(call.key, load):
             entry = await finish(self._begin_steps(call, load, may_be_found=may_be_found, is_away=is_away))
             if entry is not None:
-                return entry.value
+                return value_of(entry)
             try:
                 with self._reading(call, load):
                     value = await self._function(*call.arguments, **call.named)
@@ -121,7 +121,7 @@ class SharedLoader(Loader):
         with self._store.flights.under_way(call.key, load):
             entry = finish(self._begin_steps(call, load, may_be_found=may_be_found, is_away=is_away))
             if entry is not None:
-                return entry.value
+                return value_of(entry)
             try:
                 with self._reading(call, load):
                     value = self._function(*call.arguments, **call.named)
@@ -193,8 +193,10 @@ class SharedLoader(Loader):
             self.kept(call, load.entry)
 
     def _put_steps(self, call: Call, value: Any, depends: Dependence, load: SharedLoad) -> Steps[None]:
+        value, depends = self._shareable(value, depends)
         store, refusal = self._store, depends.refusal
-        entry = load.brought = self._entry(call, value, depends)
+        entry = self._entry(call, value, depends)
+        load.brought = entry if refusal != NOT_COPIED else None
         load.kept = monotonic()
         if refusal:
             yield from self._shared.tier.release_steps(call.key, load.claim)
@@ -219,6 +221,8 @@ class SharedLoader(Loader):
         """Return a value as bytes; None for what each process keeps for itself."""
         if type(value) is KeptError:
             return None
+        if type(value) is Copies:
+            return value.data
         try:
             return self._codec.encode(value)
         except CodecError as error:
@@ -238,6 +242,8 @@ class SharedLoader(Loader):
         except CodecError:
             self._shared.tier.malformed += 1
             return None
+        if holds_mapped(value):
+            value = Copies(found.payload, self._codec, value)
         tags = frozenset(header.tags)
         self._expect({tag for tag in tags.difference(told, self.expected) if not is_row(tag)})
         depends = Dependence(tags, found.stamp, "")

@@ -97,15 +97,15 @@ def test_rows_with_objects_are_copied(session):
     assert copies_of(session.execute(select(City.name)).all(), codec_for()) is None
 
 
-def test_copies_may_belong_to_a_session(session):
-    copies = copies_of(session.get(City, 1), codec_for(City))
-    with Session(session.bind) as other:
-        assert copies.take(other) in other
-
-
 @pytest.mark.parametrize("value", [None, 7, "x", [1, 2], {"a": [{"b": 1}]}, Box([1]), Page([], 0), {1, 2}])
 def test_what_holds_none_is_shared(value):
     assert copies_of(value, codec_for()) is None
+
+
+def test_attributes_beside_the_fields_are_no_trouble():
+    page = Page([], 0)
+    page.seen = object()
+    assert copies_of(page, codec_for()) is None
 
 
 def test_what_contains_itself_is_no_trouble():

@@ -314,6 +314,11 @@ def test_what_cannot_be_cached_is_said_where_it_is_written(cache):
     with pytest.raises(SettingsError, match="is no duration"):
         cache.cached(ttl="soon")
 
+    with pytest.raises(SettingsError, match=r"write @cache.cached\(\)"):
+
+        @cache.cached
+        def menu(): ...
+
 
 @pytest.mark.parametrize("tag", ["menu:{nummer}", "menu:{}", "menu:{0}", "{nummer.id}", "menu:{", "menu:}"])
 def test_a_tag_that_names_no_parameter_is_told_where_it_is_written(cache, tag):

@@ -21,7 +21,7 @@ from upshift.errors import SettingsError
 
 def make_due(cache):
     for entry in cache._memory.entries.values():
-        entry.due = 0.0
+        entry.renew_from(0.0)
 
 
 async def test_a_hit_that_is_due_gets_the_old_value_at_once_and_has_a_new_one_loaded(cache):
@@ -159,7 +159,7 @@ async def test_a_failed_refresh_never_makes_a_value_last_longer(cache, monkeypat
     await until(lambda: cache.statistics()["f"].errors == 1)
     (entry,) = cache._memory.entries.values()
 
-    assert entry.due <= entry.expires
+    assert entry.renewal <= entry.expires
 
 
 async def test_a_cancelled_refresh_takes_nothing_along(cache, monkeypatch):
@@ -262,8 +262,8 @@ def test_a_refresh_is_due_in_its_share_of_the_time_and_never_at_once(share, seco
     entry = entry_of(("n", 1), "value", Dependence(frozenset(), (), ""), seconds, share)
     lasts = entry.expires - entry.made
 
-    assert entry.made < entry.due < entry.expires
-    assert share * 0.49 <= (entry.expires - entry.due) / lasts <= share * 1.01
+    assert entry.made < entry.renewal < entry.expires
+    assert share * 0.49 <= (entry.expires - entry.renewal) / lasts <= share * 1.01
 
 
 async def test_no_more_than_so_many_run_at_once():
