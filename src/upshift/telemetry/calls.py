@@ -9,6 +9,8 @@ from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from anyio import Event
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -41,31 +43,44 @@ async def in_thread(function: Callable[[], Any]) -> Any:  # noqa: ANN401 - whate
     One that hangs takes no place in the event loop's executor, where it would be waited for at the end, and
     does not keep the process from ending. Cancelled, this returns at once, and the thread goes on unheard.
     """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
-
-    def settle(result: object, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
+    over, tell = Event(), _call_soon()
+    result: object = None
+    fault: BaseException | None = None
 
     def run() -> None:
-        result: object = None
-        fault: BaseException | None = None
+        nonlocal result, fault
         try:
             result = function()
-        except StopIteration as error:  # which no future can carry
+        except StopIteration as error:  # which no coroutine can raise
             fault = RuntimeError(f"the function raised {error!r}")
         except Exception as error:  # noqa: BLE001 - whatever it is, the waiting coroutine gets it
             fault = error
         except BaseException as error:  # noqa: BLE001 - an exit is the thread's, not the event loop's
             fault = RuntimeError(f"the function raised {error!r}")
         with suppress(RuntimeError):  # the loop was closed meanwhile; nobody waits
-            loop.call_soon_threadsafe(settle, result, fault)
+            tell(over.set)
 
     context = contextvars.copy_context()
     Thread(target=context.run, args=(run,), daemon=True, name="upshift-call").start()
-    return await future
+    await over.wait()
+    if fault is not None:
+        raise fault
+    return result
+
+
+def asyncio_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the running event loop; None under trio."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _call_soon() -> Callable[[Callable[[], None]], object]:
+    """Return what has the present event loop call something, from any thread."""
+    loop = asyncio_loop()
+    if loop is not None:
+        return loop.call_soon_threadsafe
+    from trio.lowlevel import current_trio_token
+
+    return current_trio_token().run_sync_soon

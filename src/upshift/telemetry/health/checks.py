@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from contextvars import Context
 from datetime import UTC, datetime
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from upshift.telemetry.calls import call, is_async
+from anyio import move_on_after
+from anyio.lowlevel import current_token
+
+from upshift.telemetry.calls import is_async
 from upshift.telemetry.error_text import describe, shorten
+from upshift.telemetry.health.running import Running
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -73,10 +75,11 @@ class Check:
         cache_seconds: how long a result is remembered.
 
     Example:
+        >>> import asyncio
         >>> async def twice():
         ...     disk = TypedCheck(lambda: "90 % free", "system")
         ...     check = Check("disk", disk, timeout=1, critical=True, cache_seconds=9)
-        ...     await asyncio.wait({check.begin()})
+        ...     await check.begin().result()
         ...     return check.latest.status, check.latest.detail, check.is_fresh
         >>> asyncio.run(twice())
         ('pass', '90 % free', True)
@@ -99,8 +102,8 @@ class Check:
         self._fresh_until = 0.0
         self.latest = self._result(0.0, datetime.now(UTC), output="not run yet")
         self._is_failing = False
-        self._run: asyncio.Task[None] | None = None
-        self._called: asyncio.Task[Any] | None = None
+        self._run: Running | None = None
+        self._called: Running | None = None
         self._called_at = ""
 
     @property
@@ -108,15 +111,11 @@ class Check:
         """Whether the latest result still serves."""
         return monotonic() < self._fresh_until
 
-    def begin(self) -> asyncio.Task[None]:
-        """Return the run that is under way in this event loop, or begin one; it sets `latest`.
-
-        Wait for it with `asyncio.wait`, which does not cancel it for others when it is cancelled itself.
-        """
-        loop = asyncio.get_running_loop()
+    def begin(self) -> Running:
+        """Return the run that is under way in this event loop, or begin one; it sets `latest`."""
         run = self._run
-        if run is None or run.done() or run.get_loop() is not loop:
-            run = self._run = loop.create_task(self._check(), context=Context())
+        if run is None or run.is_over or run.event_loop != current_token():
+            run = self._run = Running(self._check)
         return run
 
     async def _check(self) -> None:
@@ -133,25 +132,15 @@ class Check:
         self._log_change()
 
     async def _ask(self) -> object:
-        called = self._called
-        if called is not None and not called.done() and not called.get_loop().is_closed():
+        if self._called is not None and not self._called.is_over:
             raise TimeoutError(f"still running since {self._called_at}")
         self._called_at = rfc3339(datetime.now(UTC))
-        called = self._called = asyncio.create_task(call(self._function))
-        try:
-            await asyncio.wait({called}, timeout=self._timeout)
-        except asyncio.CancelledError:  # the event loop ends
+        called = self._called = Running(self._function)
+        with move_on_after(self._timeout):
+            return await called.result()
+        if is_async(self._function):  # a thread cannot be stopped
             called.cancel()
-            raise
-        if not called.done():
-            called.add_done_callback(_ignore)
-            # A thread cannot be stopped; its task stays, and tells by that that it runs.
-            if is_async(self._function):
-                called.cancel()
-            raise TimeoutError(f"no answer within {self._timeout:g} s")
-        if called.cancelled():
-            raise RuntimeError("the check was cancelled by what it called")
-        return called.result()
+        raise TimeoutError(f"no answer within {self._timeout:g} s")
 
     def _result(self, seconds: float, at: datetime, *, detail: str = "", output: str = "") -> Result:
         status = self._fault if output else "pass"
@@ -176,9 +165,3 @@ def rfc3339(moment: datetime) -> str:
         '2026-07-01T12:30:00.000Z'
     """
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _ignore(task: asyncio.Task[Any]) -> None:
-    """Take the outcome of a call that came too late, or asyncio would log that nobody did."""
-    if not task.cancelled():
-        task.exception()

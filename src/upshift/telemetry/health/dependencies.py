@@ -43,7 +43,7 @@ def redis_check(client: Any) -> TypedCheck:  # noqa: ANN401 - redis-py's clients
 
     Args:
         client: a client of redis-py's or one like it, sync or async; or a URL, to which each check opens a
-            connection of its own, in whichever event loop it runs.
+            connection of its own, in whichever event loop of asyncio's it runs.
 
     Raises:
         MissingExtraError: a URL is given, and redis-py is not installed.

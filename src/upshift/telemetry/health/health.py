@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -54,6 +53,7 @@ class Health:
         phase: tells where the process is between its start and its end, see `Lifespan.phase`.
 
     Example:
+        >>> import asyncio
         >>> from upshift.settings import HealthSettings
         >>> from upshift.telemetry.health import disk_check
         >>> health = Health(HealthSettings())
@@ -119,8 +119,7 @@ class Health:
             exclude: names of checks to leave out.
         """
         checks = [check for name, check in self._checks.items() if name not in exclude]
-        runs = {check.begin() for check in checks if not check.is_fresh}
-        if runs:
-            await asyncio.wait(runs)
+        for run in [check.begin() for check in checks if not check.is_fresh]:
+            await run.result()
         unknown = tuple(name for name in exclude if name not in self._checks)
         return Report(self.phase, tuple(check.latest for check in checks), unknown)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -14,9 +13,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from upshift.telemetry.health.health import Health, Report
-
-_NO_CHECKS = Answer(501, TEXT, b"health checks need asyncio, and this event loop is not asyncio's")
+    from upshift.telemetry.health.health import Health
 
 
 class Query(NamedTuple):
@@ -41,8 +38,6 @@ def probe_endpoints(health: Health) -> dict[str, ASGIApp]:
     | `/startupz` | whether the start is complete | starting |
     | `/health` | everything, as JSON | a critical check fails |
 
-    Checks need asyncio: in another event loop, the two paths that ask them answer 501 when there are any.
-
     Example:
         >>> from upshift.settings import HealthSettings
         >>> from upshift.telemetry.health import Health
@@ -56,9 +51,7 @@ def probe_endpoints(health: Health) -> dict[str, ASGIApp]:
     async def ready(query: Query) -> Answer:
         if health.phase != "serving":  # no check could change the answer
             return _plain("readyz", query, [phase_line(health.phase)], is_ok=False)
-        report = await _report(health, query)
-        if report is None:
-            return _NO_CHECKS
+        report = await health.report(query.exclude)
         lines = [phase_line(report.phase), *map(result_line, report.results)]
         return _plain("readyz", query, lines, report.unknown, is_ok=report.is_ready)
 
@@ -68,32 +61,12 @@ def probe_endpoints(health: Health) -> dict[str, ASGIApp]:
         return _plain("startupz", query, [line], query.exclude, is_ok=is_started)
 
     async def summary(query: Query) -> Answer:
-        report = await _report(health, query)
-        if report is None:
-            return _NO_CHECKS
+        report = await health.report(query.exclude)
         status, body = health_json(report)
         return Answer(503 if status == "fail" else 200, b"application/health+json", body)
 
     answers = {"/livez": live, "/readyz": ready, "/startupz": started, "/health": summary}
     return {path: _endpoint(answer) for path, answer in answers.items()}
-
-
-async def _report(health: Health, query: Query) -> Report | None:
-    """Ask the checks; None where there are any and the event loop is not asyncio's."""
-    try:
-        return await health.report(query.exclude)
-    except RuntimeError:
-        if _is_asyncio():
-            raise
-        return None
-
-
-def _is_asyncio() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _endpoint(answer: Callable[[Query], Awaitable[Answer]]) -> ASGIApp:

@@ -18,7 +18,7 @@ def make(function, *, timeout=5.0, critical=True, cache_seconds=0.0):
 
 
 async def outcome(check):
-    await asyncio.wait({check.begin()})
+    await check.begin().result()
     return check.latest.status, check.latest.output or check.latest.detail
 
 
@@ -186,7 +186,7 @@ async def test_it_ends_though_nobody_waits_any_more():
     only.cancel()
     await asyncio.wait({only})
     release.set()
-    await asyncio.wait({check.begin()})
+    await check.begin().result()
     assert check.latest.status == "pass"
 
 
