@@ -106,8 +106,8 @@ class Statement:
         error: class name of the exception that the driver raised, if it raised.
         parameters: the bound parameters; None unless keeping them was asked for.
         bound: those of a SELECT, for `upshift.record.parameters` to look at; None in a complete record.
-        fingerprint: equal for equal parameters of the same text in one record, and useless outside of this
-            process; None where no other statement of the record has the text, or they cannot be compared.
+        fingerprint: a number, equal for equal parameters of the same text in one record; None where no other
+            statement of the record has the text, or they cannot be compared.
         offset: rows that its OFFSET skips, rounded down to one digit that is not zero; 0 where it has none.
         has_open_pattern: whether a parameter of its LIKE begins with a wildcard.
     """
@@ -146,7 +146,7 @@ class Statement:
         self.object_load: ObjectLoad | None = None
         self.error: str | None = None
         self.bound: Any = None
-        self.fingerprint: bytes | None = None
+        self.fingerprint: int | None = None
         self.executions = 1
         self.has_open_pattern = False
         self.is_bulk = False

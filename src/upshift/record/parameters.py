@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from upshift.record.fingerprint import fingerprint
+from upshift.record.fingerprint import comparable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -50,9 +50,10 @@ def note_parameters(statements: Iterable[Statement]) -> None:
         is_searched = len(sql) <= MAX_TEXT
         has_offset = is_searched and ("OFFSET" in sql or "offset" in sql)
         has_pattern = is_searched and ("LIKE" in sql or "like" in sql)
+        different: dict[str, int] = {}
         for statement in alike:
-            if len(alike) > 1:
-                statement.fingerprint = fingerprint(statement.bound)
+            if len(alike) > 1 and (text := comparable(statement.bound)) is not None:
+                statement.fingerprint = different.setdefault(text, len(different))
             if has_offset:
                 offsets = (each for each in _values(_OFFSET, statement) if type(each) is int)
                 statement.offset = max(map(_first_digit, offsets), default=0)

@@ -1,4 +1,4 @@
-"""Which parameters are told to be equal, and that nothing of them is kept."""
+"""Which parameters are told to be equal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upshift.record.fingerprint import MAX_PARAMETERS, MAX_VALUE, fingerprint
+from upshift.record.fingerprint import MAX_PARAMETERS, MAX_VALUE, comparable
 
 SCALARS = (
     st.none()
@@ -30,14 +30,14 @@ SCALARS = (
 
 
 @given(st.lists(SCALARS, max_size=5), st.lists(SCALARS, max_size=5))
-def test_fingerprints_are_equal_for_equal_parameters_only(one, other):
+def test_texts_are_equal_for_equal_parameters_only(one, other):
     same = [*map(repr, one)] == [*map(repr, other)]
-    assert fingerprint(tuple(one)) is not None
-    assert (fingerprint(tuple(one)) == fingerprint(tuple(other))) is same
+    assert comparable(tuple(one)) is not None
+    assert (comparable(tuple(one)) == comparable(tuple(other))) is same
 
 
 def test_the_values_of_a_mapping_count():
-    assert fingerprint({"id_1": 7}) == fingerprint((7,)) != fingerprint({"id_1": 8})
+    assert comparable({"id_1": 7}) == comparable((7,)) != comparable({"id_1": 8})
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_the_values_of_a_mapping_count():
     ],
 )
 def test_what_applications_ask_for_is_comparable(value):
-    assert fingerprint((value,)) is not None
+    assert comparable((value,)) is not None
 
 
 class Hostile:
@@ -85,9 +85,9 @@ class Zone(tzinfo):
     ids=lambda value: type(value).__name__,
 )
 def test_what_can_change_is_long_or_runs_somebodys_code_is_not_comparable(value):
-    assert fingerprint((1, value)) is None
+    assert comparable((1, value)) is None
 
 
 @pytest.mark.parametrize("parameters", [None, 7, "text", (0,) * (MAX_PARAMETERS + 1)])
 def test_what_is_no_set_of_parameters_or_too_large_a_one_is_not_comparable(parameters):
-    assert fingerprint(parameters) is None
+    assert comparable(parameters) is None

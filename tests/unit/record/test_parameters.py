@@ -17,10 +17,16 @@ def statement(sql, bound):
 
 
 def test_only_texts_that_occur_more_than_once_are_told_apart():
-    once, twice, again = statement("A", (1,)), statement("B", (1,)), statement("B", (1,))
+    once, twice, again = (statement(f"SELECT {name}", (1,)) for name in "abb")
     note_parameters([once, twice, again])
     assert once.fingerprint is None
-    assert twice.fingerprint == again.fingerprint != (1,)
+    assert twice.fingerprint == again.fingerprint == 0
+
+
+def test_different_parameters_are_numbered_as_they_came_and_nothing_else_is_told_of_them():
+    asked = [statement("SELECT a", bound) for bound in (("Mei",), ("Ling",), ("Mei",), ([1],), (1,), (True,))]
+    note_parameters(asked)
+    assert [each.fingerprint for each in asked] == [0, 1, 0, None, 2, 3]
 
 
 def test_parameters_are_let_go_of_and_twice_changes_nothing():

@@ -47,14 +47,14 @@ def find(observation: Observation) -> Iterator[Finding]:
 def _repetitions(record: Record, fewest: int) -> Iterator[list[Statement]]:
     loops = _loops(record, fewest)
     commits = _commits(record)
-    open_groups: dict[tuple[str, bytes], list[Statement]] = {}
+    open_groups: dict[tuple[str, int | None], list[Statement]] = {}
     closed: list[list[Statement]] = []
     for statement in record.statements:
         if not re.match(r"\s*SELECT\b", statement.sql, re.IGNORECASE):
             closed += open_groups.values()
             open_groups = {}
         elif _is_comparable(statement) and (statement.sql, statement.site) not in loops:
-            key = (statement.sql, statement.fingerprint or b"")
+            key = (statement.sql, statement.fingerprint)
             group = open_groups.setdefault(key, [])
             if group and _is_another_reading(group[-1], statement, commits):
                 closed.append(group)

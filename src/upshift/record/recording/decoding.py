@@ -101,8 +101,6 @@ class Decoder:
         if frame.lazy_load is not None:
             statement.lazy_load = self._lazy_load(frame.lazy_load)
         statement.object_load = frame.object_load
-        if frame.fingerprint is not None:
-            statement.fingerprint = bytes.fromhex(frame.fingerprint)
         if frame.parameters is not None:
             statement.parameters = from_json(frame.parameters)
         return statement

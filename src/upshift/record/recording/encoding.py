@@ -107,8 +107,6 @@ class Encoder:
         if statement.lazy_load is not None:
             frame.lazy_load = self._lazy_load(statement.lazy_load)
         frame.object_load = statement.object_load
-        if statement.fingerprint is not None:
-            frame.fingerprint = statement.fingerprint.hex()
         if self._keep_parameters and statement.parameters is not None:
             frame.parameters = to_json(statement.parameters)
         return frame

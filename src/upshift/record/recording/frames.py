@@ -103,7 +103,7 @@ class LazyLoadFrame(Struct, omit_defaults=True):
 
 
 class StatementFrame(Struct, omit_defaults=True):
-    """See `upshift.record.Statement`; `sql` and `site` are numbers, `fingerprint` is in hexadecimal."""
+    """See `upshift.record.Statement`; `sql` and `site` are numbers."""
 
     sql: Number
     started: Time
@@ -121,7 +121,7 @@ class StatementFrame(Struct, omit_defaults=True):
     lazy_load: LazyLoadFrame | None = None
     object_load: ObjectLoad | None = None
     product: Product | None = None
-    fingerprint: str | None = None
+    fingerprint: Count | None = None
     parameters: Any = None
 
 
@@ -235,6 +235,7 @@ STATEMENT_FIELDS = (
     "error",
     "offset",
     "has_open_pattern",
+    "fingerprint",
 )
 """What is the same in a statement and in its frame."""
 

@@ -260,10 +260,11 @@ class FetchPlans:
         drop_loaders(pickled, lambda key: waiting_in(state, key) is not None)
 
     def _on_execute(self, execution: ORMExecuteState) -> Result[Any] | None:
-        if not execution.is_select:
+        statement: Any = execution.statement
+        if not statement.is_select:
             self._on_write(execution.session)
             return None
-        if getattr(execution.statement, "_for_update_arg", None) is not None:
+        if getattr(statement, "_for_update_arg", None) is not None:
             self._on_write(execution.session)  # who locks wants to see what others wrote before that
         try:
             noted = self._note(execution)
@@ -329,8 +330,9 @@ class FetchPlans:
         # They are Core's until SQLAlchemy's ORM has seen the statement once.
         options: Any = getattr(statement, "_compile_options", None)
         path = getattr(options, "_current_path", None)
+        is_related = path is not None and bool(path.path)
         session, mapper = execution.session, subject.mapper
-        if not path and not _leads_on(statement, mapper):
+        if not is_related and not _leads_on(statement, mapper):
             return None
         learning = self._sessions.get(session)
         if learning is None:
@@ -340,7 +342,7 @@ class FetchPlans:
         dialect = session.get_bind(**execution.bind_arguments).dialect
         if dialect not in self._served or session._flushing:
             learning.runs.begin(None)
-        elif path:
+        elif is_related:
             learning.runs.begin(self._related(execution, learning, path, dialect))
         elif getattr(options, "_for_refresh_state", False):
             learning.runs.begin(None)

@@ -153,7 +153,7 @@ class Batching:
 
     def _on_execute(self, execution: ORMExecuteState) -> Result[Any] | None:
         session = execution.session
-        if not execution.is_select:
+        if not execution.statement.is_select:
             self._on_write(session)
             return None
         state, load = execution.lazy_loaded_from, self._load
