@@ -44,7 +44,9 @@ def entry_of(  # noqa: PLR0913, PLR0917 - what an entry has
     made, expires = monotonic(), inf
     if seconds is not None:
         expires = made + seconds * (1 - JITTER * random())  # noqa: S311 - no secret
-    entry = Entry(key, value, depends.stamp, depends.tags, expires, size_of(value) if size is None else size)
+    if size is None:
+        size = len(value.data) if type(value) is Copies else size_of(value)
+    entry = Entry(key, value, depends.stamp, depends.tags, expires, size)
     entry.made = made
     if refresh_share:
         # Drawn, so that of several processes one is first, and the values of one do not come together

@@ -136,6 +136,12 @@ def test_they_are_loaded_anew_ahead_of_their_end_as_others_are(cache, engine, lo
     assert loads == [1]
 
 
+def test_they_are_counted_by_their_bytes(cache, city):
+    city(1)
+    (entry,) = cache._memory.entries.values()
+    assert entry.size == len(entry.value.data) < 1_000
+
+
 def test_a_value_that_is_set_by_name_is_copied(cache, engine):
     with Session(engine) as session:
         cache.set("capital", session.get(City, 1))
