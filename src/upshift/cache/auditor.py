@@ -214,7 +214,7 @@ class Auditor:
         )
 
     def _views(self) -> frozenset[str]:
-        """Return the names of views in the watched databases."""
+        """Return the names of views in the watched databases of which it is not known what they read."""
         found: set[str] = set()
         for engine in self._engines:
             if not engine.dialect.is_async:
@@ -258,7 +258,7 @@ def cause_of(kept: frozenset[str], read: frozenset[str], views: Iterable[str]) -
     Args:
         kept: the tags of the value that was served.
         read: those of what is loaded now.
-        views: names that are views.
+        views: names of views of which it is not known what they read.
 
     Example:
         >>> cause_of(frozenset({"*", "table:active"}), frozenset({"*", "table:active"}), ["active"])
@@ -288,10 +288,9 @@ def _names(tags: Iterable[str]) -> set[str]:
 
 def _views(connection: Connection) -> set[str]:
     inspector = sa.inspect(connection)
-    names = set(inspector.get_view_names())
-    if connection.dialect.name == "postgresql":
-        names |= set(inspector.get_materialized_view_names())
-    return names
+    if connection.dialect.name == "postgresql":  # which tells what the others read
+        return set(inspector.get_materialized_view_names())
+    return set(inspector.get_view_names())
 
 
 class _Found(NamedTuple):

@@ -93,7 +93,8 @@ class Cache:
             `CacheUnreachableError` is raised.
         max_entries: entries at most.
         max_bytes: bytes that they take at most, about.
-        views: for the name of each database view or function, the tables that it reads.
+        views: for the name of each database view or function, the tables that it reads. PostgreSQL tells of
+            its views itself: see `upshift.cache.dependencies.catalogue`.
         page: a file that the processes of a host share, so that each sees what the others write. Their values
             stay their own. Workers of one uvicorn, gunicorn or granian share one without being told.
         audit: hits of a function for one after which it is run again, to compare; None for none. What it

@@ -208,6 +208,18 @@ def test_keys_that_do_not_fit_into_a_notification_are_left_out(outside, engine, 
     assert becomes(values, 45) == 45
 
 
+def test_who_reads_a_partition_is_told_of_writes_to_the_whole_table(cache, engine, outside):
+    @cache.cached(namespace="low")
+    def low():
+        with engine.connect() as connection:
+            return connection.scalar(text("SELECT sum(value) FROM place_low"))
+
+    assert low() == 0
+    outside.execute("UPDATE place SET value = 5 WHERE id = 1")
+
+    assert becomes(low, 5) == 5
+
+
 def test_a_partition_tells_of_what_it_is_a_part_of(outside, read):
     assert [read("place", key) for key in (1, 101)] == [0, 0]
 

@@ -40,6 +40,7 @@ class Effect(NamedTuple):
         is_text: whether its pins name parameters as they are sent, and not as SQLAlchemy has compiled them.
         may_commit: whether it may commit what its transaction has written.
         sets_isolation: whether it may set the isolation level of its transaction, or of later ones.
+        temporary: the temporary table that it makes; empty for none.
     """
 
     tables: Tables
@@ -48,6 +49,7 @@ class Effect(NamedTuple):
     is_text: bool = False
     may_commit: bool = False
     sets_isolation: bool = False
+    temporary: str = ""
 
 
 UNREADABLE = Effect(Tables(frozenset(), frozenset({EVERYTHING}), is_understood=False))

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 EVERYTHING = "*"
 """The tag of everything that was computed from a database; who may have written anything writes it."""
 
-_TABLE, _ROWS, _ROW = "table:", "rows:", "row:"
+SCHEMA = "schema"
+"""The tag of what there is in a database: who makes or alters a relation writes it."""
+
+_TABLE, _ROWS, _ROW, _BELOW = "table:", "rows:", "row:", "below:"
 
 
 def bare_name(name: str) -> str:
@@ -36,6 +39,21 @@ def table_tag(name: str) -> str:
         'table:product'
     """
     return _TABLE + bare_name(name)
+
+
+def table_names(tags: Iterable[str]) -> frozenset[str]:
+    """Return the names of the tables whose tags are among these.
+
+    Example:
+        >>> sorted(table_names(["table:product", "rows:product", "row:shop:7"]))
+        ['product']
+    """
+    return frozenset(tag.removeprefix(_TABLE) for tag in tags if tag.startswith(_TABLE))
+
+
+def below_tag(name: str) -> str:
+    """Return the tag of what is below a table: it was written to by its own name, and so are its children."""
+    return _BELOW + bare_name(name)
 
 
 def rows_tag(name: str) -> str:

@@ -103,6 +103,10 @@ class Schema:
             if each.on_update and (names is None or each.column in names)
         )
 
+    def with_changed(self, name: str) -> frozenset[str]:
+        """Return the tables that the database changes with rows of a table, whatever is done to these."""
+        return self.with_deleted(name) | self.with_updated(name, None)
+
     def _reached(self, children: Iterable[str]) -> frozenset[str]:
         # From there on by any action: what is set to NULL may be referred to as well.
         found, waiting = set[str](), list(children)

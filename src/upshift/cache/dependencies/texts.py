@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from upshift.cache.dependencies.effects import NOTHING, UNREADABLE, UNREADABLE_READ, effect_of
 from upshift.cache.dependencies.marks import without_marks
-from upshift.cache.dependencies.names import bare_name
+from upshift.cache.dependencies.names import SCHEMA, bare_name
 from upshift.cache.dependencies.rows import Pin, pin_of
 from upshift.cache.dependencies.scopes import pins_of
 from upshift.cache.dependencies.text_scopes import is_of_cte, scope_of, value_of
@@ -40,6 +40,11 @@ _SILENT = frozenset({
 _READS = frozenset({"desc", "describe", "fetch", "pragma", "select", "show", "table", "values"})
 """First words of reads. (A SELECT may call a function that writes: see A1 in `upshift.cache.tokens`.)"""
 
+_TEMPORARY = r"create\s+(?:(?:local|global)\s+)?temp(?:orary)?\s+table\s+(?:if\s+not\s+exists\s+)?"
+_TEMPORARY_TABLE = re.compile(_TEMPORARY + r"([\w.$\"]+)", re.IGNORECASE)
+_ALTERS = re.compile(rf"(?:^|;)\s*(?!{_TEMPORARY})(?:alter|create)\b", re.IGNORECASE)
+"""What may change how relations hang together."""
+
 _COMMITS = frozenset({"commit", "end"})
 _COMMITS_IN = {
     # The driver of Python sends no BEGIN before a SAVEPOINT, and to release the outermost one is a commit.
@@ -59,8 +64,16 @@ def effect_of_text(sql: str, dialect: str, schema: Schema) -> Effect:
     first = leading[1].lower() if leading is not None else ""
     may_commit = first in _COMMITS or first in _COMMITS_IN.get(_LANGUAGES.get(dialect, ""), ())
     effect = _effect_of_text(sql, first, dialect, schema)
+    tables, told = effect.tables, sql[leading.start(1) :] if leading is not None else sql
+    if dialect == "postgresql" and tables.written and _ALTERS.search(told):
+        tables = tables._replace(written=tables.written | {SCHEMA})
+    temporary = _TEMPORARY_TABLE.match(told)
     return effect._replace(
-        is_text=True, may_commit=may_commit, sets_isolation="isolation" in sql[:MAX_SETTING].lower()
+        tables=tables,
+        is_text=True,
+        may_commit=may_commit,
+        sets_isolation="isolation" in sql[:MAX_SETTING].lower(),
+        temporary=bare_name(temporary[1]) if temporary is not None else "",
     )
 
 
@@ -253,4 +266,4 @@ def _with_changed(change: Any, name: str, schema: Schema) -> frozenset[str]:
         return frozenset() if conflict is None else schema.with_updated(name, _columns_set(conflict))
     if isinstance(change, exp.Delete):
         return schema.with_deleted(name)
-    return schema.with_deleted(name) | schema.with_updated(name, None)
+    return schema.with_changed(name)

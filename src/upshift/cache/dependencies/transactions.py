@@ -21,8 +21,9 @@ from uuid import uuid4
 from sqlalchemy.engine.default import DefaultExecutionContext
 from sqlalchemy.pool import PoolProxiedConnection
 
+from upshift.cache.dependencies.catalogue import RETRY_SECONDS
 from upshift.cache.dependencies.inserted import inserted_rows
-from upshift.cache.dependencies.names import EVERYTHING, is_row, rows_tag, table_of_row
+from upshift.cache.dependencies.names import EVERYTHING, SCHEMA, is_row, rows_tag, table_of_row
 from upshift.cache.dependencies.reading import CURRENT
 from upshift.cache.dependencies.rows import MAX_ROWS
 from upshift.sql.wrapping import unwrap, wrap
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Dialect, Engine
 
+    from upshift.cache.dependencies.catalogue import Catalogue
     from upshift.cache.dependencies.effects import Effect, Tables
     from upshift.cache.dependencies.reading import Reading
     from upshift.cache.dependencies.schema import Schema
@@ -165,7 +167,8 @@ class CommitHooks:
         for dialect in self._dialects:
             for name in _EXECUTE:
                 wrap(dialect, name, self._executing(getattr(dialect, name)), self)
-            wrap(dialect, "do_begin", self._beginning(dialect.do_begin), self)
+            catalogue = None if may_lag else tables.catalogue_of(dialect)
+            wrap(dialect, "do_begin", self._beginning(dialect.do_begin, catalogue), self)
             wrap(dialect, "do_commit", self._committing(dialect, dialect.do_commit), self)
             wrap(dialect, "do_rollback", self._ending(dialect.do_rollback), self)
             wrap(
@@ -251,14 +254,33 @@ class CommitHooks:
             WRITING.set((*still, (open_, self._tables.schema)))
         open_.write(tables, context)
 
-    def _beginning(self, begin: Callable[..., None]) -> Callable[..., None]:
+    def _beginning(self, begin: Callable[..., None], catalogue: Catalogue | None) -> Callable[..., None]:
         def hooked_begin(connection: Any) -> None:
+            if catalogue is not None and catalogue.is_due:
+                self._read(catalogue, connection)
             begin(connection)
             info = _info_of(connection)
             if info is not None:
                 info[self._key] = _Open(self._now(), is_fresh=True)
 
         return hooked_begin
+
+    def _read(self, catalogue: Catalogue, connection: Any) -> None:
+        """Read a catalogue; where it refutes what was known, serve nothing that was kept by that."""
+        strange = frozenset(catalogue.strange)
+        told = catalogue.read(connection)
+        if told is None:
+            return
+        if not self._tables.is_refuted_by(catalogue, told):
+            self._tables.take(catalogue, told, strange)
+            return
+        try:
+            announced = self._announce((EVERYTHING,))
+        except Exception:  # noqa: BLE001 - tokens are far away, and a transaction that only reads needs none
+            catalogue.put_off(RETRY_SECONDS)
+            return
+        self._tables.take(catalogue, told, strange)
+        self._settle(*announced)
 
     def _committing(self, dialect: Dialect, commit: Callable[..., None]) -> Callable[..., None]:
         def hooked_commit(connection: Any) -> None:
@@ -319,6 +341,8 @@ class CommitHooks:
         return announced, transaction
 
     def _settle(self, tags: frozenset[str], transaction: str) -> None:
+        if SCHEMA in tags:
+            self._tables.expire()
         try:
             self._carrier.settle(tags, transaction)
         except Exception:  # the commit is done, and the intent ends by itself

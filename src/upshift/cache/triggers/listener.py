@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from upshift.cache.dependencies import EVERYTHING, rows_tag, table_tag
-from upshift.cache.dependencies.names import bare_name
+from upshift.cache.dependencies.names import bare_name, below_tag
 from upshift.cache.dependencies.rows import Kind, key_part, key_tag
 from upshift.cache.triggers.definition import CHANNEL, PREFIX
 from upshift.errors import MissingExtraError, SettingsError
@@ -254,11 +254,11 @@ def tags_of(payload: str, schema: Schema) -> set[str]:
     Example:
         >>> from upshift.cache.dependencies.schema import Schema
         >>> sorted(tags_of('{"tables": ["Product"], "columns": ["id"], "keys": [[7]]}', Schema()))
-        ['rows:product', 'table:product']
+        ['below:product', 'rows:product', 'table:product']
     """
     told = json.loads(payload)
     columns, keys = [column.lower() for column in told["columns"]], told["keys"]
-    tags = set()
+    tags = {below_tag(told["tables"][0])}  # by whose name it was written; the others are above it
     for name in map(bare_name, told["tables"]):
         tags.add(table_tag(name))
         tags |= _rows(name, columns, keys, schema) or {rows_tag(name)}

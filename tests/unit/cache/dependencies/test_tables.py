@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Column, ForeignKey, Integer, MetaData, Table
 
 from upshift.cache.dependencies.effects import UNREADABLE_READ
-from upshift.cache.dependencies.names import EVERYTHING, table_tag
+from upshift.cache.dependencies.names import EVERYTHING, SCHEMA, table_tag
 from upshift.cache.dependencies.schema import Schema
 from upshift.cache.dependencies.tables import MAX_TEXTS, StatementTables
 from upshift.cache.dependencies.texts import MAX_TEXT, effect_of_text
@@ -20,7 +20,7 @@ def tables(sql, dialect="postgresql"):
 
 def names(tags):
     """Return the names of tables, which are announced with their rows where rows are not told."""
-    return sorted(tag.removeprefix("table:") for tag in tags if not tag.startswith("rows:"))
+    return sorted(tag.removeprefix("table:") for tag in tags if not tag.startswith("rows:") and tag != SCHEMA)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +119,29 @@ def test_a_view_of_a_view_reads_what_is_behind_both():
         "price",
         "product",
     ]
+
+
+@pytest.mark.parametrize(
+    ("sql", "changes"),
+    [
+        ("CREATE VIEW v AS SELECT * FROM a", True),
+        ("-- a view\ncreate or replace view v as select * from a", True),
+        ("CREATE TABLE c PARTITION OF p FOR VALUES FROM (1) TO (2)", True),
+        ("ALTER TABLE p ATTACH PARTITION c FOR VALUES FROM (1) TO (2)", True),
+        ("DELETE FROM a; ALTER TABLE a NO INHERIT b", True),
+        ("CREATE TEMPORARY VIEW v AS SELECT * FROM a", True),
+        ("CREATE TEMP TABLE t (x int)", False),
+        ("create local temporary table t (x int)", False),
+        ("DROP TABLE a", False),
+        ("INSERT INTO a VALUES ('create it')", False),
+    ],
+)
+def test_who_makes_or_alters_what_hangs_together_changes_the_schema(sql, changes):
+    assert (SCHEMA in tables(sql).written) is changes
+
+
+def test_only_a_schema_that_is_read_is_said_to_be_changed():
+    assert SCHEMA not in tables("CREATE VIEW v AS SELECT * FROM a", "sqlite").written
 
 
 def test_a_select_that_makes_a_table_writes_it():
