@@ -14,6 +14,7 @@ from sqlalchemy.sql.elements import (
     Grouping,
     TextClause,
 )
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import CTE, Alias, Join, Select, Subquery, TableClause
 
 from upshift.cache.dependencies.effects import effect_of
@@ -57,9 +58,13 @@ def effect_of_compiled(compiled: Any, schema: Schema) -> Effect | None:
     for each in (*named, *(change.table for change in changes)):
         if isinstance(each, Table):
             schema.learn(each)
+    functions = (getattr(each, "name", "") for each in parts if isinstance(each, FunctionElement))
+    called = schema.functions.intersection(map(bare_name, functions))
     if changes:
-        return _of_changes(compiled, statement, changes, [bare_name(each.name) for each in named], schema)
-    return _of_selects(compiled, [each for each in parts if isinstance(each, Select)], named, schema)
+        read = called.union(bare_name(each.name) for each in named)
+        return _of_changes(compiled, statement, changes, read, schema)
+    selects = [each for each in parts if isinstance(each, Select)]
+    return _of_selects(compiled, selects, named, called, schema)
 
 
 def _is_literal(element: object) -> bool:
@@ -67,10 +72,14 @@ def _is_literal(element: object) -> bool:
 
 
 def _of_selects(
-    compiled: Any, selects: list[Select[Any]], named: list[TableClause], schema: Schema
+    compiled: Any,
+    selects: list[Select[Any]],
+    named: list[TableClause],
+    called: frozenset[str],
+    schema: Schema,
 ) -> Effect:
     pins: list[Pin] = []
-    whole: set[str] = set()
+    whole = set(called)
     found: set[FromClause] = set()
     for select in selects:
         scope, leaves = _scope(compiled, select)
@@ -166,7 +175,7 @@ def _pin(compiled: Any, scope: Scope, place: Place, column: Any, value: Any) -> 
 
 
 def _of_changes(
-    compiled: Any, statement: Any, changes: list[Any], named: list[str], schema: Schema
+    compiled: Any, statement: Any, changes: list[Any], named: frozenset[str], schema: Schema
 ) -> Effect:
     whole: set[str] = set()
     pins: list[Pin] = []

@@ -53,12 +53,17 @@ class _Reference(NamedTuple):
 class Schema:
     """What is known of tables.
 
+    Args:
+        functions: names of functions that read tables, among others.
+
     Attributes:
         edition: goes up whenever more is known.
+        functions: these names.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, functions: Iterable[str] = ()) -> None:
         self.edition = 0
+        self.functions = frozenset(functions)
         self._lock = Lock()
         self._seen: WeakSet[Table] = WeakSet()
         self._known: dict[str, _Known] = {}

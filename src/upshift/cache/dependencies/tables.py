@@ -56,9 +56,9 @@ class StatementTables:
     """
 
     def __init__(self, views: Mapping[str, Iterable[str]] | None = None) -> None:
-        self.schema = Schema()
         told = views or {}
         self._views = {bare_name(view): frozenset(map(bare_name, tables)) for view, tables in told.items()}
+        self.schema = Schema(functions=self._views)
         self._relations = Relations(self._views)
         self._catalogues: dict[Dialect, Catalogue] = {}
         self._unrelated: set[str] = set()

@@ -138,10 +138,11 @@ def _of_tree(tree: Expr, marked: Marked, schema: Schema) -> _Found | None:
     if not changes and not isinstance(tree, exp.Query):
         return None
     tables = [each for each in tree.find_all(exp.Table) if not is_of_cte(each)]
-    whole = {bare_name(each.name) for each in tables}
+    called = {bare_name(each.name) for each in tree.find_all(exp.Anonymous)} & schema.functions
+    whole = {bare_name(each.name) for each in tables} | called
     made = {bare_name(each.name) for into in tree.find_all(exp.Into) for each in into.find_all(exp.Table)}
     if not changes and not made:
-        return _of_query(tree, tables, marked, schema)
+        return _of_query(tree, tables, called, marked, schema)
     written, writes = set(made), list[Pin]()
     for change in changes:
         targets = _targets(change)
@@ -159,7 +160,7 @@ def _of_tree(tree: Expr, marked: Marked, schema: Schema) -> _Found | None:
     return _Found(whole, [], written, writes)
 
 
-def _of_query(tree: Expr, tables: list[Any], marked: Marked, schema: Schema) -> _Found:
+def _of_query(tree: Expr, tables: list[Any], called: set[str], marked: Marked, schema: Schema) -> _Found:
     from sqlglot import exp
 
     reads: list[Pin] = []
@@ -172,7 +173,8 @@ def _of_query(tree: Expr, tables: list[Any], marked: Marked, schema: Schema) -> 
         for alias, pin in pins_of(scope, schema).items():
             reads.append(pin)
             pinned.add(id(named[alias]))
-    return _Found({bare_name(each.name) for each in tables if id(each) not in pinned}, reads, set(), [])
+    whole = {bare_name(each.name) for each in tables if id(each) not in pinned}
+    return _Found(whole | called, reads, set(), [])
 
 
 def _targets(change: Any) -> list[Any]:

@@ -370,3 +370,14 @@ def test_a_write_changes_the_rows_that_it_pins_or_any(seen_and_session, name):
     session.flush()
 
     assert seen.written() == expected
+
+
+@pytest.mark.parametrize(
+    "statement", [select(func.abs(P.price)).where(P.id == 7), update(P).values(price=func.abs(P.price))]
+)
+def test_a_function_reads_what_it_was_told_to_read(seen_and_session, statement):
+    seen, session = seen_and_session
+    seen.known = StatementTables({"abs": ["shop"]})
+    session.execute(statement)
+
+    assert {"table:abs", "table:shop"} <= {*seen.read()}

@@ -109,6 +109,22 @@ def test_a_view_reads_what_is_behind_it():
     ]
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM active()",
+        "SELECT shop.active(7)",
+        "SELECT * FROM shop AS s JOIN LATERAL Active(s.id) ON true",
+        "SELECT name FROM shop WHERE id = active()",
+    ],
+)
+def test_a_function_reads_what_it_was_told_to_read(sql):
+    known = StatementTables({"shop.active": ["product"]})
+
+    assert "table:product" in known.of_text(sql, "postgresql").read
+    assert "table:product" not in tables(sql).read
+
+
 def test_a_view_of_a_view_reads_what_is_behind_both():
     known = StatementTables({"dear": ["active", "price"], "active": ["product", "dear"]})
 
