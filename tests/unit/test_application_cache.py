@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 
 import pytest
 from fastapi import FastAPI
@@ -143,6 +144,35 @@ async def test_caches_beyond_the_bound_share_a_label_and_what_they_hold_is_added
     assert len(entries) == 201
     assert entries['{cache_name="_OTHER"}'] == 3
     assert values_of(page, "upshift_cache_fills_total")['{cache_name="_OTHER"}'] == 3
+
+
+async def test_what_write_behinds_count_and_hold_is_in_the_metrics(app, observed, tmp_path):
+    upshift, refused = observed(), threading.Event()
+
+    def flush(values):
+        if "bad" in values.values():
+            refused.set()
+            raise ValueError("no such amount")
+
+    assert "upshift_cache_writes" not in (await ask(app, "/metrics")).text
+    stock = upshift.cache.writes.behind("stock", flush, folder=tmp_path, delay="1h")
+    for number in range(3):
+        await stock.aio.put(number, "good")
+    assert await stock.aio.flush() == 0
+    await stock.aio.put(7, "bad")
+    waiting = (await ask(app, "/metrics")).text
+    await stock.aio.flush(0.05)
+    assert refused.wait(10)
+    page = (await ask(app, "/metrics")).text
+
+    def value(page, name):
+        return values_of(page, f"upshift_cache_writes_{name}")['{write_behind_name="stock"}']
+
+    assert value(waiting, "failures_total") == 0
+    assert value(page, "failures_total") >= 1
+    assert (value(page, "flushed_total"), value(page, "given_up_total")) == (3, 0)
+    assert (value(page, "pending"), value(page, "pending_size_bytes") > 100) == (1, True)
+    assert value(page, "oldest_seconds") > 0
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")

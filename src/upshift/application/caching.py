@@ -78,7 +78,7 @@ class Caching:
         self.paths: dict[str, ASGIApp] = {path: self._told} if path else {}
         self.commands: dict[str, ASGIApp] = {f"{path}/invalidate": self._ended} if path else {}
         if settings.telemetry.metrics:
-            CacheMetrics(metrics, cache.statistics, cache.state)
+            CacheMetrics(metrics, cache.statistics, cache.state, cache.writes.statistics)
 
     def begin(
         self, engines: Iterable[Engine], replicas: Replicas | None, lifespan: Lifespan, health: Health

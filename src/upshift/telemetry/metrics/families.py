@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MAX_CACHES = 200
 MAX_TASKS = 500
 MAX_QUEUES = 100
-"""Caches, tasks and queues with a label of their own."""
+"""Caches and write-behinds, tasks and queues with a label of their own."""
 
 MAX_REASONS = 50
 """Reasons for not keeping a value with a label of their own."""
@@ -91,6 +91,26 @@ class CacheRedisFamilies(NamedTuple):
     away: GaugeFamily
     openings: CounterFamily
     malformed: CounterFamily
+
+
+class WriteBehindFamilies(NamedTuple):
+    """What write-behinds count; all have the label `write_behind_name`.
+
+    Attributes:
+        flushed: writes that are in the database.
+        failures: flushes that failed, and were tried again.
+        given_up: writes that are dead letters.
+        entries: writes that wait.
+        size: bytes that they take, about.
+        oldest: seconds that the first of them has waited.
+    """
+
+    flushed: CounterFamily
+    failures: CounterFamily
+    given_up: CounterFamily
+    entries: GaugeFamily
+    size: GaugeFamily
+    oldest: GaugeFamily
 
 
 class JobFamilies(NamedTuple):
@@ -176,6 +196,31 @@ def declare_cache_redis(metrics: Metrics) -> CacheRedisFamilies:
         malformed=metrics.counter(
             "upshift_cache_redis_malformed", "Values found in Redis that could not be read", own=True
         ),
+    )
+
+
+def declare_write_behind(metrics: Metrics) -> WriteBehindFamilies:
+    """Declare what write-behinds count.
+
+    Example:
+        >>> from upshift.telemetry.metrics.registry import Metrics
+        >>> declare_write_behind(Metrics()).flushed.add(500, write_behind_name="stock")
+    """
+    labels: LabelBounds = {"write_behind_name": MAX_CACHES}
+
+    def counter(name: str, text: str) -> CounterFamily:
+        return metrics.counter(f"upshift_cache_writes_{name}", text, labels=labels, own=True)
+
+    def gauge(name: str, text: str, unit: str = "") -> GaugeFamily:
+        return metrics.gauge(f"upshift_cache_writes_{name}", text, unit=unit, labels=labels, own=True)
+
+    return WriteBehindFamilies(
+        flushed=counter("flushed", "Writes that were flushed to the database"),
+        failures=counter("failures", "Flushes that failed, and were tried again"),
+        given_up=counter("given_up", "Writes that were given up, and are dead letters"),
+        entries=gauge("pending", "Writes that wait to be flushed"),
+        size=gauge("pending_size", "Bytes that the writes that wait take", "bytes"),
+        oldest=gauge("oldest", "How long the first write that waits has waited", "seconds"),
     )
 
 
