@@ -175,6 +175,77 @@ async def test_what_write_behinds_count_and_hold_is_in_the_metrics(app, observed
     assert value(page, "oldest_seconds") > 0
 
 
+async def test_values_that_are_found_are_hits_of_the_request_that_asked(app, observed):
+    upshift = observed(sample_rate=1.0)
+
+    @upshift.cache.cached(namespace="menu")
+    async def menu(number):
+        return number
+
+    @upshift.cache.cached(namespace="sync")
+    def sync(number):
+        return number
+
+    @upshift.cache.cached(namespace="outer")
+    async def outer(number):
+        return await menu(number)
+
+    @app.get("/menu/{number}")
+    async def read(number: int):
+        return [await menu(number) for _ in range(5)]
+
+    @app.get("/sync")
+    def read_in_a_thread():
+        return [sync(1), sync(1), sync.get(1)]
+
+    @app.get("/nested")
+    async def nested():
+        return [await outer(7), await outer(7)]
+
+    @app.get("/name")
+    async def name():
+        return upshift.cache.get("rate:TWD", 0)
+
+    upshift.cache.set("rate:TWD", 32.5)
+    await menu(7)
+    await asyncio.gather(*[ask(app, f"/menu/{number}") for number in (7, 8, 9)])
+    for path in ("/sync", "/nested", "/name"):
+        await ask(app, path)
+    await menu(7)
+
+    hits = {each.path: each.cache_hits for each in upshift.observation().records}
+    assert hits == {"/menu/7": 5, "/menu/8": 4, "/menu/9": 4, "/sync": 2, "/nested": 2, "/name": 1}
+
+
+async def test_what_is_refreshed_behind_a_request_is_no_hit_of_it(app, observed):
+    upshift, is_asked = observed(sample_rate=1.0), asyncio.Event()
+
+    @upshift.cache.cached(namespace="inner")
+    async def inner():
+        return 7
+
+    @upshift.cache.cached(ttl="1h", refresh_ahead=0.5, namespace="outer")
+    async def outer():
+        for _ in range(10):
+            await inner()
+        if upshift.cache.statistics()["outer"].hits:
+            is_asked.set()
+        return 7
+
+    @app.get("/outer")
+    async def read():
+        found = await outer()
+        await is_asked.wait()
+        return found
+
+    await outer()
+    for entry in tuple(upshift.cache._memory.entries.values()):
+        entry.renew_from(0.0)
+    await ask(app, "/outer")
+
+    assert [each.cache_hits for each in upshift.observation().records] == [1]
+
+
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 async def test_prometheus_has_nothing_to_say_against_them(app, observed):
     upshift = observed()

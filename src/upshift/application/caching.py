@@ -95,8 +95,7 @@ class Caching:
         self, app: ASGIApp, current: ContextVar[Record | None], route_of: Callable[[Scope], str | None]
     ) -> ASGIApp:
         """Return what answers in the place of an application, from what is stored where it can."""
-        inner = _noted(app, current) if self.cache.is_shared else app
-        return self.cache.responses.around(inner, current, route_of)
+        return self.cache.responses.around(_noted(app, current), current, route_of)
 
     def faults(self) -> dict[str, Callable[[], int]]:
         """Return for each part how to tell its faults."""

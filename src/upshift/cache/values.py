@@ -15,6 +15,7 @@ from upshift.cache.dependencies import CURRENT
 from upshift.cache.durations import seconds_of
 from upshift.cache.functions import KeptError, entry_of, name_tag, namespace_tag, value_of
 from upshift.cache.keys import MAX_TEXT, text_of
+from upshift.cache.request import note_hit
 from upshift.errors import CacheKeyError
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Values:
             elif type(entry.value) is not KeptError:
                 entry.reads += 1
                 store.statistics.hits += 1
+                note_hit()
                 return value_of(entry)
         store.statistics.misses += 1
         return default

@@ -26,6 +26,7 @@ from upshift.cache.functions.missing import MISSING
 from upshift.cache.functions.refreshing import Refresher
 from upshift.cache.functions.rewarming import Rewarmer
 from upshift.cache.keys import CallKeys
+from upshift.cache.request import REQUEST, note_hit
 from upshift.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Cached:
         """
         namespace, key_of, statistics = self._namespace, self._key_of, self._store.statistics
         entry_at, holds, now = self._store.memory.entries.get, self._store.tokens.holds, monotonic
-        reading_here, writing_here = CURRENT.get, WRITING.get
+        reading_here, writing_here, request_here = CURRENT.get, WRITING.get, REQUEST.get
         # Of a number alone no key has to be made.
         is_simple = isinstance(key_of, CallKeys) and key_of.is_simple
 
@@ -114,6 +115,8 @@ class Cached:
                 ):
                     entry.reads += 1
                     statistics.hits += 1
+                    if (record := request_here()) is not None:
+                        record.cache_hits += 1
                     return entry.value
                 return await self._answer_async(Call(key, arguments, named))
 
@@ -135,6 +138,8 @@ class Cached:
             ):
                 entry.reads += 1
                 statistics.hits += 1
+                if (record := request_here()) is not None:
+                    record.cache_hits += 1
                 return entry.value
             return self._answer_sync(Call(key, arguments, named))
 
@@ -209,6 +214,7 @@ class Cached:
         if entry.renewal <= monotonic():
             self._refresher.refresh_soon(entry, call)
         self._store.statistics.hits += 1
+        note_hit()
         return entry
 
     def _holds(self, entry: Entry) -> bool:

@@ -27,7 +27,7 @@ from upshift.cache.keys import CallKeys
 from upshift.cache.redis.loader import SharedLoad, SharedLoader
 from upshift.cache.redis.shared import inherit
 from upshift.cache.redis.wire import Unreachable
-from upshift.cache.request import note_hit
+from upshift.cache.request import REQUEST, note_hit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -74,7 +74,7 @@ class SharedCached(Cached):
     def wrapped(self) -> Callable[..., Any]:
         """Return the function in whose place it is called."""
         key_of, namespace = self._key_of, self._namespace
-        entries, statistics = self._store.memory.entries, self._store.statistics
+        entries, statistics, request_here = self._store.memory.entries, self._store.statistics, REQUEST.get
         is_simple = isinstance(key_of, CallKeys) and key_of.is_simple
 
         def find(arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Key, Entry | None]:
@@ -94,6 +94,8 @@ class SharedCached(Cached):
                 return key, None
             entry.reads += 1
             statistics.hits += 1
+            if (record := request_here()) is not None:
+                record.cache_hits += 1
             return key, entry
 
         if self.is_async:

@@ -35,8 +35,8 @@ def counted(work, context=None):
     return dict(calls), dict(in_c)
 
 
-HIT_IN_C = {"get": 3, "len": 1, "monotonic": 1}
-"""The entry, what is being read, what is being written; the arguments; the time."""
+HIT_IN_C = {"get": 4, "len": 1, "monotonic": 1}
+"""The entry, what is being read, what is being written, the request; the arguments; the time."""
 
 
 def drive(coroutine):
