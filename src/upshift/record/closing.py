@@ -34,7 +34,7 @@ MAX_KINDS = 10_000
 MAX_ERRORS = 50
 """Classes of exceptions told apart; an application may mint them without end."""
 
-SETTLING = 64
+SETTLING = 128
 """Requests of one kind between two times that their numbers are put into buckets."""
 
 OK = 200
@@ -85,6 +85,10 @@ class CountedSeries(NamedTuple):
     statements: Series
 
 
+NUMBERS = len(CountedSeries._fields)
+FULL = SETTLING * NUMBERS
+
+
 class _Tally:
     """Requests of one kind; those that take longer than `limit` are looked at, and all that failed."""
 
@@ -96,18 +100,20 @@ class _Tally:
         self.is_failed = kind.is_failed
         self.durations = durations
         self.series = series
-        self.waiting: list[tuple[float, int, int, int]] = []
+        self.waiting: list[float] = []
         self.settle(limit)
 
     def settle(self, limit: float) -> None:
         """Put what waits into buckets, and learn from what is there who is slow; `limit` is slow anywhere."""
         taken = self.waiting[:]
-        del self.waiting[: len(taken)]  # what others have appended meanwhile stays
+        del self.waiting[: len(taken)]  # what others have added meanwhile stays
         if taken:
-            columns = [*zip(*taken, strict=True)]
-            self.durations.add_all(columns[0])
-            for series, column in zip(self.series or (), columns, strict=False):
-                series.observe_all(column)
+            seconds = sorted(taken[::NUMBERS])
+            self.durations.add_all(seconds)
+            if self.series is not None:
+                self.series.seconds.observe_all(seconds)
+                for place, series in enumerate(self.series[1:], 1):
+                    series.observe_all(taken[place::NUMBERS])
         self.limit = -inf if self.is_failed else min(self.durations.slow, limit)
 
 
@@ -172,8 +178,8 @@ class Closing:
             tally = self._find(record)
         seconds, statements, waiting = record.seconds, record.statements, tally.waiting
         count = len(statements) + record.statements_dropped
-        waiting.append((seconds, record.request_bytes, record.response_bytes, count))
-        if len(waiting) >= SETTLING:
+        waiting += (seconds, record.request_bytes, record.response_bytes, count)
+        if len(waiting) >= FULL:
             self._settle(tally)
         is_long = seconds > tally.limit
         is_kept = is_long or random() < self._sample_rate  # noqa: S311 - sampling, not secrets

@@ -36,12 +36,11 @@ def complete(record: Record) -> None:
         record.scheme = scope.get("scheme") or record.scheme
         if client := scope.get("client"):
             record.client = client[0]
-    request, response = record.request_headers, record.response_headers
-    record.request_headers = record.response_headers = ()
-    for name, value in request:  # ASGI has header names in lower case
-        if name == b"accept-encoding":
-            record.accept_encoding = _text(value)
-    for name, value in response:
+        for name, value in scope.get("headers", ()):  # ASGI has header names in lower case
+            if name == b"accept-encoding":
+                record.accept_encoding = _text(value)
+    headers, record.response_headers = record.response_headers, ()
+    for name, value in headers:
         if name == b"content-type":
             record.content_type = _text(value).partition(";")[0].rstrip()
         elif name == b"content-encoding":
@@ -61,7 +60,7 @@ def let_go(record: Record) -> None:
         True
     """
     record.scope = None
-    record.request_headers = record.response_headers = ()
+    record.response_headers = ()
     if record.statements:
         record.checkouts = None
         for statement in record.statements:

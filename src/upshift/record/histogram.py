@@ -79,10 +79,10 @@ class Histogram:
         if not 0.0 <= seconds < math.inf:
             self.rejected += 1
             return
+        self._widen(seconds, seconds)
         self._buckets[bisect_right(_BOUNDS, seconds)] += 1
         self.count += 1
         self.sum += seconds
-        self._widen(seconds, seconds)
 
     def add_all(self, durations: Collection[float]) -> None:
         """Count some durations; of some dozens each costs a fifth of what one alone does."""
@@ -93,17 +93,19 @@ class Histogram:
             self.rejected += len(durations) - len(taken)
             if not taken:
                 return
+        self._widen(taken[0], taken[-1])
         buckets, size, counted = self._buckets, len(taken), 0
+        bucket, last = 0, bisect_right(_BOUNDS, taken[-1])
         while counted < size:
-            bucket = bisect_right(_BOUNDS, taken[counted])
-            up_to = bisect_left(taken, _BOUNDS[bucket], counted) if bucket < len(_BOUNDS) else size
+            bucket = bisect_right(_BOUNDS, taken[counted], bucket, last)
+            up_to = size if bucket == last else bisect_left(taken, _BOUNDS[bucket], counted)
             buckets[bucket] += up_to - counted
             counted = up_to
         self.count += size
         self.sum += total
-        self._widen(taken[0], taken[-1])
 
     def _widen(self, lowest: float, highest: float) -> None:
+        """Widen the range, before what widens it is counted: between its ends is all that `quantile` reads."""
         # Written so that the comparison with the first NaN lets the value in.
         if not lowest >= self.min:
             self.min = lowest
@@ -129,7 +131,8 @@ class Histogram:
         if not self.count:
             return math.nan
         rank = max(1, math.ceil(q * self.count))
-        bucket = bisect_left([*accumulate(self._buckets)], rank)
+        first, last = bisect_right(_BOUNDS, self.min), bisect_right(_BOUNDS, self.max)
+        bucket = first + bisect_left([*accumulate(self._buckets[first : last + 1])], rank)
         if bucket == 0:
             return self.min
         if bucket == len(_BOUNDS):
@@ -141,11 +144,9 @@ class Histogram:
 
     def merge(self, other: Histogram) -> None:
         """Add all that `other` counted, as if its durations had been added here."""
+        if other.count:
+            self._widen(other.min, other.max)
         self._buckets = array("Q", [*map(add, self._buckets, other._buckets)])
         self.count += other.count
         self.sum += other.sum
         self.rejected += other.rejected
-        if other.count and not other.min >= self.min:
-            self.min = other.min
-        if other.count and not other.max <= self.max:
-            self.max = other.max

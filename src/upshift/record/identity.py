@@ -28,6 +28,9 @@ IDENTIFYING = frozenset({b"traceparent", b"tracestate", b"x-request-id"})
 MAX_REQUEST_ID = 128
 """Characters of an `X-Request-ID` that is taken over; a longer one is as good as none."""
 
+SPAN = slice(16, None)
+"""What of an id that is minted for a trace is the id of its first span."""
+
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
 _LONGEST_TRACEPARENT = 512
 _SAFE = re.compile(rb"[A-Za-z0-9._~:@+=/-]{1,128}")
@@ -94,6 +97,9 @@ class Ids:
 
     A process forked from this one mints ids of its own.
 
+    Attributes:
+        minted: ids that nobody has yet, for those whom a call of `mint` costs too much.
+
     Example:
         >>> ids = Ids()
         >>> first, second = ids.mint(), ids.mint()
@@ -102,32 +108,32 @@ class Ids:
     """
 
     def __init__(self) -> None:
-        self._minted: list[str] = []
+        self.minted: list[str] = []
         after_fork(self._forget)
 
     def _forget(self) -> None:
         """In a forked child: what was minted is the parent's."""
-        self._minted.clear()
+        self.minted.clear()
 
     def mint(self) -> str:
         """Return a new trace id: 32 lower-case hex digits."""
         try:
-            return self._minted.pop()
+            return self.minted.pop()
         except IndexError:
             return self._mint_some()
 
     def mint_span(self) -> str:
         """Return a new span id: 16 lower-case hex digits."""
-        return self.mint()[_SIZE:]
+        return self.mint()[SPAN]
 
     def _mint_some(self) -> str:
         first, *others = urandom(_SIZE * _BATCH).hex("-", _SIZE).split("-")
-        self._minted += others
+        self.minted += others
         return first
 
     def identify(self, record: Record, headers: Mapping[bytes, bytes]) -> None:
         """Set the ids of a record by its request's headers: those of `IDENTIFYING`, or more."""
-        parent = headers and headers.get(b"traceparent")  # most requests have nothing to read
+        parent = headers.get(b"traceparent")
         if parent and (trace := parse_traceparent(parent)):
             record.trace_id, record.parent_span_id, record.is_sampled = trace
             record.request_id = trace.trace_id
@@ -135,12 +141,8 @@ class Ids:
             if (state := headers.get(b"tracestate")) and _TRACESTATE.fullmatch(state):
                 record.trace_state = state.decode("ascii")
             return
-        try:  # as in `mint`, without a call of it
-            trace_id = self._minted.pop()
-        except IndexError:
-            trace_id = self._mint_some()
-        record.trace_id = record.request_id = trace_id
-        record.span_id = trace_id[_SIZE:]
-        asked = headers and headers.get(b"x-request-id")
+        record.trace_id = record.request_id = trace_id = self.mint()
+        record.span_id = trace_id[SPAN]
+        asked = headers.get(b"x-request-id")
         if asked and (request_id := safe_request_id(asked)):
             record.request_id = request_id

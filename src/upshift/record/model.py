@@ -166,8 +166,7 @@ class Record:
 
     Attributes:
         scope: the ASGI scope until the request has been counted, then None.
-        request_headers: those of the request, until the record is complete (`upshift.record.completion`).
-        response_headers: those of the response, likewise.
+        response_headers: those of the response, until the record is complete (`upshift.record.completion`).
         is_closed: whether the request is over; what it does later is nobody's.
         method: the HTTP method, upper case.
         path: the path asked for, without the query string.
@@ -217,7 +216,6 @@ class Record:
         "method",
         "path",
         "request_bytes",
-        "request_headers",
         "request_id",
         "response_bytes",
         "response_headers",
@@ -248,12 +246,11 @@ class Record:
     scheme = "http"
     trace_state = ""
 
-    def __init__(self, method: str, path: str, started: float) -> None:
+    def __init__(self, method: str, path: str, started: float, scope: Scope | None = None) -> None:
         self.method = method
         self.path = path
         self.started = started
-        self.scope: Scope | None = None
-        self.request_headers: Iterable[tuple[bytes, bytes]] = ()
+        self.scope = scope
         self.response_headers: Iterable[tuple[bytes, bytes]] = ()
         self.is_closed = False
         self.is_sampled: bool | None = None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from starlette.exceptions import HTTPException
 
 from upshift.record.fork import after_fork
-from upshift.record.identity import IDENTIFYING, Ids, safe_request_id
+from upshift.record.identity import IDENTIFYING, SPAN, Ids, safe_request_id
 from upshift.record.model import INCOMPLETE, REQUEST_ID, Record
 from upshift.record.route import RouteTemplates
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    HeadersOf = Callable[[Record, Mapping[bytes, bytes]], tuple[tuple[bytes, bytes], ...]]
+
 BODIES = frozenset({"http.response.body", "http.response.pathsend", "http.response.zerocopysend"})
 """The messages that carry the body; the last is the one without `more_body`."""
 
 _WITH_A_BODY = frozenset({b"content-length", b"transfer-encoding"})
 _READ = IDENTIFYING | _WITH_A_BODY
-
-Headers = tuple[tuple[bytes, bytes], ...]
 
 logger = logging.getLogger("upshift.record")
 
@@ -83,16 +83,17 @@ class Recorder:
         *,
         others: ASGIApp | None = None,
         templates: RouteTemplates | None = None,
-        headers_of: Callable[[Record, Mapping[bytes, bytes]], Headers] | None = None,
+        headers_of: HeadersOf | None = None,
     ) -> None:
         self.open: set[Record] = set()
         self.faults = 0
         self._app = app
         self._others = others or app
-        self._headers_of = headers_of
+        self._further = headers_of
         self._on_close = on_close
         self._current = current
-        self._identify = Ids().identify
+        ids = Ids()
+        self._identify, self._mint, self._minted = ids.identify, ids.mint, ids.minted
         self._find_route = (templates or RouteTemplates()).find
         after_fork(self._forget)
 
@@ -107,18 +108,24 @@ class Recorder:
             await self._others(scope, receive, send)
             return
 
-        record = Record(scope["method"], scope["path"], perf_counter())
-        record.scope = scope
-        record.request_headers = headers = scope["headers"]
+        record = Record(scope["method"], scope["path"], perf_counter(), scope)
         read = {}
-        for name, value in headers:
+        for name, value in scope["headers"]:
             if name in _READ:
                 read[name] = value  # noqa: PERF403 - a comprehension is a call, and most have nothing to read
-        self._identify(record, read)
-        if read and not _WITH_A_BODY.isdisjoint(read):
-            receive = _counting(receive, record)
-
-        headers_of = self._headers_of
+        if read:
+            self._identify(record, read)
+            if not _WITH_A_BODY.isdisjoint(read):
+                receive = _counting(receive, record)
+        else:
+            try:  # as in `Ids.mint`, without a call of it
+                trace_id = self._minted.pop()
+            except IndexError:
+                trace_id = self._mint()
+            record.request_id = record.trace_id = trace_id
+            record.span_id = trace_id[SPAN]
+        if self._further is not None:
+            send = _telling(self._further, record, scope, send)
 
         # No coroutine of its own: it only looks at messages on their way.
         def recording_send(message: Message) -> Awaitable[None]:
@@ -128,8 +135,6 @@ class Recorder:
                 record.first_byte_seconds = perf_counter() - record.started
                 headers = [*message.get("headers", ())]  # any iterable will do, by the ASGI specification
                 record.response_headers = headers
-                if headers_of is not None:
-                    headers += headers_of(record, dict(record.request_headers))
                 for name, value in headers:
                     if name == REQUEST_ID:  # the application, or a recorder inside of it, has its own way
                         record.request_id = safe_request_id(value) or record.request_id
@@ -138,10 +143,9 @@ class Recorder:
                     headers.append((REQUEST_ID, record.request_id.encode()))
                 message = {**message}  # at half the price of one with another item
                 message["headers"] = headers
-                return send(message)
-            if kind in BODIES:
+            elif kind in BODIES:
                 record.response_bytes += len(message.get("body", b""))
-                if not message.get("more_body", False):
+                if not message.get("more_body"):
                     return _send_last(send, message, record)
                 record.is_streamed = True
             return send(message)
@@ -171,6 +175,17 @@ class Recorder:
                     logger.exception(
                         "a record was lost, its request was not touched; later faults are only counted"
                     )
+
+
+def _telling(headers_of: HeadersOf, record: Record, scope: Scope, send: Send) -> Send:
+    """Tell further headers with the start of an answer, whose message is the recorder's own by now."""
+
+    def telling_send(message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            message["headers"][:0] = headers_of(record, dict(scope["headers"]))
+        return send(message)
+
+    return telling_send
 
 
 async def _send_last(send: Send, message: Message, record: Record) -> None:

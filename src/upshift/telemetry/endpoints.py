@@ -47,9 +47,10 @@ class Endpoints:
         path = scope.get("path", "")  # the lifespan has none
         if prefix := scope.get("root_path"):
             path = path.removeprefix(prefix)  # a proxy's, which is in it as well, by the ASGI specification
-        found = self._answers.get(path)
-        if found is not None and scope["type"] == "http" and scope["method"] in found[0]:
-            return found[1](scope, receive, send)
+        if path in self._answers and scope["type"] == "http":
+            methods, answer = self._answers[path]
+            if scope["method"] in methods:
+                return answer(scope, receive, send)
         return self._app(scope, receive, send)
 
 

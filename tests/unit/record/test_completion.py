@@ -6,8 +6,8 @@ from upshift.record.pool import Checkout
 
 
 def completed(request=(), response=()):
-    record = Record("GET", "/", 0.0)
-    record.request_headers, record.response_headers = request, response
+    record = Record("GET", "/", 0.0, {"type": "http", "headers": request})
+    record.response_headers = response
     complete(record)
     return record
 
@@ -30,7 +30,7 @@ def test_headers_may_be_lists():
 
 def test_it_lets_go_of_the_headers_and_twice_changes_nothing():
     record = completed(response=[(b"content-type", b"text/css")])
-    assert (record.request_headers, record.response_headers) == ((), ())
+    assert (record.scope, record.response_headers) == (None, ())
     complete(record)
     assert record.content_type == "text/css"
 
@@ -41,11 +41,11 @@ def test_a_long_value_is_cut():
 
 
 def test_what_is_let_go_refers_to_no_parameters_connections_or_headers():
-    record = Record("GET", "/", 0.0)
-    record.scope, record.request_headers = {"type": "http"}, [(b"accept", b"*/*")]
+    record = Record("GET", "/", 0.0, {"type": "http"})
+    record.response_headers = [(b"content-type", b"text/css")]
     record.add(Statement("SELECT 1", 0.0))
     record.statements[0].bound = ("secret",)
     record.checkouts = [Checkout("shop", record, 0.0)]
     let_go(record)
-    assert (record.scope, record.request_headers, record.checkouts) == (None, (), None)
+    assert (record.scope, record.response_headers, record.checkouts) == (None, (), None)
     assert (record.statements[0].bound, record.statements[0].fingerprint, record.holds) == (None, None, ())

@@ -79,12 +79,11 @@ async def calls_of_one_request(app, path="/", on_close=lambda record: None):
     return python, c
 
 
-async def test_a_request_costs_seven_python_calls():
+async def test_a_request_costs_six_python_calls():
     python, _ = await calls_of_one_request(bare)
     assert python == {
         "Recorder.__call__": 1,
         "Record.__init__": 1,
-        "Ids.identify": 1,
         "Recorder.__call__.<locals>.recording_send": 2,
         "_send_last": 1,
         "RouteTemplates.find": 1,
@@ -98,12 +97,12 @@ async def test_a_request_costs_at_most_twenty_c_calls():
 
 async def test_a_route_costs_no_further_python_call():
     python, _ = await calls_of_one_request(application(), "/orders/7")
-    assert python.total() == 7
+    assert python.total() == 6
 
 
 async def test_a_mounted_route_costs_one_more():
     python, _ = await calls_of_one_request(application(), "/sub/x")
-    assert python.total() == 8
+    assert python.total() == 7
 
 
 async def test_the_number_of_routes_costs_nothing():

@@ -269,8 +269,7 @@ SOCKET_FIELDS = ("messages_received", "messages_sent", "close_code")
 
 LEFT_OUT = {
     "scope": "it is gone when the request is over",
-    "request_headers": "they are gone when the record is complete",
-    "response_headers": "likewise",
+    "response_headers": "they are gone when the record is complete",
     "checkouts": "likewise",
     "is_closed": "every record that is written is closed",
     "client": "an address is personal data, and no finding needs it",
