@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
@@ -41,7 +42,8 @@ class Dependence(NamedTuple):
     refusal: str
 
 
-class Store(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Store:
     """What the functions and values of a cache share, with the statistics of one namespace.
 
     Attributes:

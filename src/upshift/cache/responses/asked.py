@@ -86,7 +86,7 @@ class Reader:
 
 def fields_of(rule: Rule, scope: Scope) -> dict[bytes, bytes]:
     """Return the header fields of a request that matter; those of a repeated one are joined."""
-    wanted = rule.places
+    wanted = rule.wanted
     fields: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         if name in wanted:

@@ -27,7 +27,8 @@ ALWAYS = (b"host", b"origin", b"x-forwarded-host", b"x-forwarded-prefix", b"x-fo
 """Header fields whose values are in every key, before those that answers are known to vary by: an application
 may take its own address from any of them, and nobody may put another one into what others are given."""
 
-_BEFORE_FIELDS = 5
+BEFORE_FIELDS = 5
+"""What stands in a key before the values of header fields."""
 
 
 def key_of(place: int, scope: Scope, identity: Hashable, values: Iterable[bytes | None]) -> Key:
@@ -52,7 +53,7 @@ def key_of(place: int, scope: Scope, identity: Hashable, values: Iterable[bytes 
 
 def is_of(key: Key, names: Sequence[bytes]) -> bool:
     """Whether a key has the values of these header fields."""
-    return len(key) == _BEFORE_FIELDS + len(names)
+    return len(key) == BEFORE_FIELDS + len(names)
 
 
 def length_of(key: Key) -> int:

@@ -16,9 +16,9 @@ from upshift.cache.responses.asked import Reader
 from upshift.cache.responses.directives import ANYTHING
 from upshift.cache.responses.faults import Faults
 from upshift.cache.responses.held import BODY, START, Held, without_body
-from upshift.cache.responses.keys import key_of
+from upshift.cache.responses.keys import canonical_query
 from upshift.cache.responses.making import Making, path_tag, told_tags
-from upshift.cache.responses.rules import NOWHERE
+from upshift.cache.responses.stored import age_field
 from upshift.cache.responses.unstored import Unstored
 from upshift.cache.responses.validators import is_current
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 _READING = frozenset({"GET", "HEAD"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _CONDITIONS = frozenset({b"if-none-match", b"if-modified-since"})
+_AND = ord("&")
 _FAILED = 400
 _NOTHING: Message = {"type": BODY, "body": b""}
 _GATEWAY_TIMEOUT = b"Gateway Timeout"
@@ -89,21 +90,19 @@ class AnswersFromStore:
         self._current = current
         self._route_of = route_of
 
-    # In one piece, as each call costs a twentieth of a hit.
-    async def __call__(  # noqa: C901, PLR0912 - see above
-        self, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or hand on to the application."""
-        if not self._rules or scope["type"] != "http":
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         path = scope["path"]
         if root := scope.get("root_path"):
             path = path.removeprefix(root)
-        for rule in self._rules:
-            if rule.matches(path):
-                break
-        else:
+        try:
+            rule = self._rules.known[path]
+        except KeyError:
+            rule = self._rules.find(path)
+        if rule is None:
             await self._app(scope, receive, send)
             return
         if scope["method"] not in _READING:
@@ -113,37 +112,40 @@ class AnswersFromStore:
             return
         messages = making = None
         try:
-            entry = self._quick(rule, scope)
-            if entry is not None:
-                messages = self._answer(entry, scope)
-            else:
+            messages = self._quick(rule, scope)
+            if messages is None:
                 messages, making = await self._look(rule, path, scope)
         except Exception as error:  # noqa: BLE001 - told by what counts it
             self.faults.note(error)
         if messages is not None:
-            for message in messages:
-                await send(message)
+            start, body = messages
+            await send(start)
+            await send(body)
         elif making is not None:
             await self._make(making, scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    def _quick(self, rule: Rule, scope: Scope) -> Entry | None:
-        """Return what answers a request as most are: that asks for nothing special, of what holds.
+    def _quick(self, rule: Rule, scope: Scope) -> tuple[Message, Message] | None:
+        """Return the answer to a request as most are: that asks for nothing special, of what holds.
 
         All that a hit takes is here, in the key, and in `_answer`.
         """
         if rule.identity is not None:
             return None
-        place_of, values = rule.places.get, [None] * len(rule.names)
+        query = scope["query_string"]
+        if _AND in query:
+            query = canonical_query(query)
+        free, places = rule.layout
+        key = [self._place, scope["scheme"], scope["path"], query, None, *free]
         for name, value in scope["headers"]:
-            place = place_of(name)
-            if place is not None:
-                if place == NOWHERE or values[place] is not None:
+            if name in places:
+                place = places[name]
+                if key[place] is not None:
                     return None
-                values[place] = value
+                key[place] = value
         store = rule.store
-        entry = store.memory.entries.get((rule.pattern, key_of(self._place, scope, None, values)))
+        entry = store.memory.entries.get((rule.pattern, tuple(key)))
         if (
             entry is None
             or entry.expires <= monotonic()
@@ -154,7 +156,7 @@ class AnswersFromStore:
             return None
         entry.reads += 1
         store.statistics.hits += 1
-        return entry
+        return self._answer(entry, scope)
 
     async def _look(
         self, rule: Rule, path: str, scope: Scope
@@ -236,14 +238,17 @@ class AnswersFromStore:
         stored: Stored = entry.value
         if stored.route is not None:
             scope["path_template"] = stored.route  # the application, which would have found it, does not run
-        record = self._current.get() if self._current is not None else None
-        if record is not None:
-            record.cache_hits += 1
-            record.cache_seconds += perf_counter() - record.started
+        if self._current is not None:
+            record = self._current.get()
+            if record is not None:
+                record.cache_hits += 1
+                record.cache_seconds += perf_counter() - record.started
         if start is not None:
             return start, _NOTHING
-        body = stored.body if scope["method"] == "GET" else b""
-        return stored.start(_age(stored)), {"type": BODY, "body": body}
+        # Both are new, as what stands outside may change them.
+        headers = [*stored.headers, age_field(int(time() - stored.made))]
+        start = {"type": START, "status": stored.status, "headers": headers}
+        return start, {"type": BODY, "body": stored.body if scope["method"] == "GET" else b""}
 
     async def _make(self, making: Making, scope: Scope, receive: Receive, send: Send) -> None:
         """Have the application answer, as if it were asked by GET and without conditions."""

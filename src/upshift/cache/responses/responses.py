@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 from upshift.cache.durations import seconds_of
 from upshift.cache.responses.middleware import AnswersFromStore
-from upshift.cache.responses.rules import Rule
+from upshift.cache.responses.rules import Rule, Rules
 from upshift.cache.responses.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Responses:
     def __init__(self, store_of: Callable[[str], Store], shared: Shared | None = None) -> None:
         self._store_of = store_of
         self._shelf = Shelf(shared)
-        self._rules: list[Rule] = []
+        self._rules = Rules()
         self._places = count()
         self._middlewares: WeakSet[AnswersFromStore] = WeakSet()
 
@@ -96,7 +96,7 @@ class Responses:
             cookies=cookies,
             store=self._store_of(pattern),
         )
-        self._rules.append(rule)
+        self._rules.add(rule)
 
     @property
     def faults(self) -> int:

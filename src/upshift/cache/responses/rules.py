@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import re
+from threading import Lock
 from typing import TYPE_CHECKING
 
-from upshift.cache.responses.keys import ALWAYS
+from upshift.cache.responses.keys import ALWAYS, BEFORE_FIELDS
 from upshift.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -24,6 +25,12 @@ MAX_VARYING = 16
 
 MAX_EXPECTED = 64
 """Tags of its answers that a rule remembers, to stamp them before the application runs."""
+
+MAX_PATHS = 4_096
+"""Paths whose rule is remembered."""
+
+MAX_PATH = 256
+"""Characters of such a path, at most."""
 
 _PARTS = re.compile(r"\{(\w+)\}|(\*)")
 IDENTIFYING = frozenset({
@@ -51,8 +58,8 @@ UNCOMMON = PASSING | IDENTIFYING | {
 }  # fmt: skip
 """Fields of requests that have to be looked at; what is in a key alone is not among them."""
 
-NOWHERE = -1
-"""The place in a key of a field that has none there."""
+TAKEN = 0
+"""The place told of a field that has to be looked at: there is something in every key."""
 
 
 class Rule:
@@ -73,7 +80,9 @@ class Rule:
     Attributes:
         names: the header fields whose values are in a key: some always, and those that answers are known to
             vary by, told and learned.
-        places: for each field of requests that has to be read, its place among these, or `NOWHERE`.
+        wanted: the header fields of requests that have to be read.
+        layout: the end of a key before its fields are read, and the place in a key of each that is wanted, or
+            `TAKEN`. In one, as a thread that serves may read them while another learns.
         credentials: fields that tell who asks, without the answers being known to vary by it; they count
             where there is no identity.
         expected: tags that answers have been seen to depend on.
@@ -150,10 +159,9 @@ class Rule:
         # To vary by Authorization is not enough where the application says so by Vary (RFC 9111 §3.5).
         known = self.told | (varies - {b"authorization"})
         self.credentials = IDENTIFYING - known
-        # A field that needs a look has no place that a request with nothing special could fill.
-        self.places = {name: place for place, name in enumerate(self.names)} | dict.fromkeys(
-            UNCOMMON, NOWHERE
-        )
+        self.wanted = UNCOMMON.union(self.names)
+        places = {name: place for place, name in enumerate(self.names, BEFORE_FIELDS)}
+        self.layout = (None,) * len(self.names), places | dict.fromkeys(UNCOMMON, TAKEN)
 
     def _check(self) -> None:
         if inspect.iscoroutinefunction(self.identity):
@@ -167,6 +175,35 @@ class Rule:
             for name in re.findall(r"\{(.*?)\}", tag):
                 if name not in named:
                     raise SettingsError(f"{self.pattern!r} has no {{{name}}} that the tag {tag!r} could name")
+
+
+class Rules:
+    """The rules of a cache: the first that is about a path counts.
+
+    Attributes:
+        known: the rule of each path that has been looked for lately; None where none is about it.
+    """
+
+    def __init__(self) -> None:
+        self.known: dict[str, Rule | None] = {}
+        self._rules: list[Rule] = []
+        self._lock = Lock()
+
+    def add(self, rule: Rule) -> None:
+        """Add a rule, which is tried after those that there are."""
+        with self._lock:
+            self._rules.append(rule)
+            self.known.clear()
+
+    def find(self, path: str) -> Rule | None:
+        """Return the rule of a path, and remember it."""
+        with self._lock:
+            rule = next((each for each in self._rules if each.matches(path)), None)
+            if len(self.known) >= MAX_PATHS:
+                self.known.clear()
+            if len(path) <= MAX_PATH:
+                self.known[path] = rule
+        return rule
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from upshift.record.model import REQUEST_ID
 
@@ -29,7 +32,7 @@ _OF_NOT_MODIFIED = frozenset({b"cache-control", b"content-location", b"etag", b"
 """Header fields of a 304 (RFC 9110 §15.4.5); beside them those by which browsers let scripts see it."""
 
 
-class Stored(NamedTuple):
+class Stored(msgspec.Struct, frozen=True, array_like=True):
     """An answer: plain data, that any store can hold.
 
     Attributes:
@@ -67,15 +70,6 @@ class Stored(NamedTuple):
         """Return a header field's value; empty where there is none."""
         return next((value for each, value in self.headers if each == name), b"")
 
-    def start(self, age: float) -> Message:
-        """Return the message that begins the answer.
-
-        Args:
-            age: seconds since it was made.
-        """
-        headers = [*self.headers, (b"age", b"%d" % age)]
-        return {"type": "http.response.start", "status": self.status, "headers": headers}
-
     def not_modified(self) -> Message:
         """Return the message that begins an answer to a client that has this one already."""
         headers = [
@@ -84,6 +78,12 @@ class Stored(NamedTuple):
             if name in _OF_NOT_MODIFIED or name.startswith(b"access-control-")
         ]
         return {"type": "http.response.start", "status": 304, "headers": headers}
+
+
+@lru_cache(1_024)
+def age_field(seconds: int) -> tuple[bytes, bytes]:
+    """Return the header field that tells how old an answer is; it is none of the future."""
+    return b"age", b"%d" % max(0, seconds)
 
 
 def joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
