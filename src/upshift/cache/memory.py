@@ -146,7 +146,9 @@ class Memory:
     def put(self, entry: Entry) -> None:
         """Keep an entry in the place of its key's; one that is larger than the whole is not kept."""
         with self._lock:
-            self._drop(self.entries.get(entry.key))
+            old = self.entries.get(entry.key)
+            if old is not None:
+                self._drop(old)
             if entry.size > self._max_bytes or not self._max_entries:
                 return
             while self.entries and (
@@ -189,17 +191,16 @@ class Memory:
         self._max_entries = 0
         self.clear()
 
-    def _drop(self, entry: Entry | None) -> None:
-        if entry is not None:
-            del self.entries[entry.key]
-            self.bytes -= entry.size
-            if not entry.is_main:
-                self._in_small -= 1
-            usage = self.usage[entry.key[0]]
-            usage.entries -= 1
-            usage.bytes -= entry.size
-            if not usage.entries:
-                del self.usage[entry.key[0]]
+    def _drop(self, entry: Entry) -> None:
+        del self.entries[entry.key]
+        self.bytes -= entry.size
+        if not entry.is_main:
+            self._in_small -= 1
+        usage = self.usage[entry.key[0]]
+        usage.entries -= 1
+        usage.bytes -= entry.size
+        if not usage.entries:
+            del self.usage[entry.key[0]]
 
     def _evict(self) -> None:
         small_limit = max(1, int(self._max_entries * SMALL_SHARE))

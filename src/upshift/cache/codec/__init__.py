@@ -26,7 +26,7 @@ Never a wrong value
 """
 
 from upshift.cache.codec.codec import COMPRESS_FROM, MAX_BYTES, Codec, codec_for, return_annotation_of
-from upshift.cache.codec.copies import Copies, copies_of, holds_mapped
+from upshift.cache.codec.copies import Copies, copies_of
 from upshift.cache.codec.mapped.plan import Plans
 
 __all__ = [
@@ -37,6 +37,5 @@ __all__ = [
     "Plans",
     "codec_for",
     "copies_of",
-    "holds_mapped",
     "return_annotation_of",
 ]

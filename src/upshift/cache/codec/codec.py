@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from upshift.cache.codec.copies import Copies, holds_mapped
 from upshift.cache.codec.frame import pack, unpack
 from upshift.cache.codec.instances import is_same
 from upshift.cache.codec.mapped.gathering import Gathering, Graph
@@ -31,6 +32,9 @@ MAX_BYTES = 16 * 2**20
 
 _TYPED, _MODELS, _TAGGED = 1, 2, 3
 
+_NOTHING_MAPPED = b"\x92\xc0"
+"""How a pair begins in msgpack whose first is None: here, that there is no graph of mapped objects."""
+
 
 class _Form(Protocol):
     """A way of writing values. Errors are of many kinds; the codec makes one kind of them.
@@ -45,6 +49,8 @@ class _Form(Protocol):
 
     def decode(self, data: bytes, session: Session | None) -> Any: ...
 
+    def has_mapped(self, data: bytes, value: Any) -> bool: ...
+
 
 class _Typed:
     """By msgspec, from the annotation alone."""
@@ -57,6 +63,9 @@ class _Typed:
 
     def decode(self, data: bytes, _: Session | None) -> Any:
         return self._decode(data)
+
+    def has_mapped(self, data: bytes, value: Any) -> bool:  # noqa: ARG002 - no such class is in its annotation
+        return False
 
 
 class _Models:
@@ -76,6 +85,9 @@ class _Models:
     def decode(self, data: bytes, _: Session | None) -> Any:
         return self._adapter.validate_json(data)
 
+    def has_mapped(self, data: bytes, value: Any) -> bool:  # noqa: ARG002 - it does not tell
+        return holds_mapped(value)
+
 
 class _WithObjects:
     """With tags, and with what is mapped in it."""
@@ -87,6 +99,7 @@ class _WithObjects:
         self._plans = plans
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(tuple[Graph | None, msgspec.Raw])
+        self._tree_decoder = msgspec.msgpack.Decoder(ext_hook=self._tagged.hook)
 
     def encode(self, value: Any) -> bytes:
         gathering = Gathering(self._plans)
@@ -94,9 +107,14 @@ class _WithObjects:
         return self._encoder.encode((gathering.graph() if gathering else None, tree))
 
     def decode(self, data: bytes, session: Session | None) -> Any:
+        if data.startswith(_NOTHING_MAPPED):
+            return self._tree_decoder.decode(data[2:])
         graph, tree = self._decoder.decode(data)
         objects = Restored(graph, self._plans, session) if graph is not None else None
         return self._tagged.decode(tree, objects)
+
+    def has_mapped(self, data: bytes, value: Any) -> bool:  # noqa: ARG002 - to look at it takes longer
+        return not data.startswith(_NOTHING_MAPPED)
 
 
 class Codec:
@@ -145,9 +163,27 @@ class Codec:
         Raises:
             CodecError: the bytes are damaged, or were written for values of another shape.
         """
-        form, payload = unpack(data, self._shape.fingerprint, self._max_bytes)
+        return self._read(data, session)[0]
+
+    def shareable(self, data: bytes) -> Any:
+        """Return what all who ask can be answered by: the value, or `Copies` where something in it is mapped.
+
+        Args:
+            data: the value as bytes.
+
+        Raises:
+            CodecError: see `decode`.
+        """
+        value, has_mapped = self._read(data, None)
+        return Copies(data, self, value) if has_mapped else value
+
+    def _read(self, data: bytes, session: Session | None) -> tuple[Any, bool]:
+        """Return a value, and whether it has something mapped in it."""
+        number, payload = unpack(data, self._shape.fingerprint, self._max_bytes)
         try:
-            return self._forms[form].decode(payload, session)
+            form = self._forms[number]
+            value = form.decode(payload, session)
+            return value, form.has_mapped(payload, value)
         except CodecError:
             raise
         except Exception as error:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from upshift.cache.codec.codec import Codec
 
+_BUILTIN = ATOMS | {dict, list, tuple, set, frozenset}
+"""Types that are not mapped, so that SQLAlchemy need not be asked, which takes its time."""
+
 
 class Copies:
     """A value as bytes, to be made again for each who asks.
@@ -73,7 +76,7 @@ def holds_mapped(value: object) -> bool:
     seen: set[int] = set()
     while waiting:
         one = waiting.pop()
-        if mapper_of(type(one)) is not None:
+        if type(one) not in _BUILTIN and mapper_of(type(one)) is not None:
             return True
         if id(one) in seen:
             continue

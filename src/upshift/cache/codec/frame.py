@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FINGERPRINT_BYTES = 8
 _VERSION = 1
 _HEADER = struct.Struct(f">BB{FINGERPRINT_BYTES}s")
+_HEADER_BYTES = _HEADER.size
 _SIZE = struct.Struct(">I")
 _PLAIN, _ZLIB, _ZSTANDARD = range(3)
 _WORTH = 0.9
@@ -61,14 +62,14 @@ def unpack(data: bytes, fingerprint: bytes, max_bytes: int) -> tuple[int, bytes]
     Raises:
         CodecError: it is none, of another version, of another shape, or larger than it may be.
     """
-    if len(data) < _HEADER.size:
+    if len(data) < _HEADER_BYTES:
         raise CodecError("a kept value is cut off")
     mark, form, written_for = _HEADER.unpack_from(data)
     if mark >> 4 != _VERSION:
         raise CodecError("a kept value is of another version of Upshift")
     if written_for != fingerprint:
         raise CodecError("a kept value is of another shape than its annotation is now")
-    method, payload = mark & 0xF, data[_HEADER.size :]
+    method, payload = mark & 0xF, data[_HEADER_BYTES:]
     if method == _PLAIN:
         if len(payload) > max_bytes:
             raise CodecError(f"a kept value has more than {max_bytes} bytes")

@@ -46,6 +46,7 @@ _EXECUTE = ("do_execute", "do_executemany", "do_execute_no_params")
 _WRAPPED = (*_EXECUTE, "do_begin", "do_commit", "do_rollback", "do_commit_twophase", "do_rollback_twophase")
 _ONE_SNAPSHOT = frozenset({"REPEATABLE READ", "SERIALIZABLE", "SNAPSHOT"})
 _UNCOMMITTED = "READ UNCOMMITTED"
+_NOTHING = frozenset[str]()
 LEVEL_SET = "upshift_level_set"
 """Stands with a connection on which a statement has set the isolation level: it may be any, from then on."""
 
@@ -124,8 +125,10 @@ WRITING: ContextVar[tuple[tuple[_Open, Schema], ...]] = ContextVar("upshift_writ
 def written_here() -> frozenset[str]:
     """Return the tags that the running task has written and not committed: the cache has older values."""
     writing = WRITING.get()
-    written = frozenset[str]().union(*(each.written(schema) for each, schema in writing))
-    if writing and not written:
+    if not writing:
+        return _NOTHING
+    written = _NOTHING.union(*(each.written(schema) for each, schema in writing))
+    if not written:
         WRITING.set(())  # they are over, for good: what is called next need not look at them
     return written
 

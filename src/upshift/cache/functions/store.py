@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
+import msgspec
+
 from upshift.cache.dependencies import CURRENT, Reading, written_here
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ def namespace_tag(namespace: str) -> str:
     return f"namespace:{namespace}"
 
 
-class Dependence(NamedTuple):
+class Dependence(msgspec.Struct, frozen=True):
     """What a value depends on.
 
     Attributes:

@@ -37,6 +37,9 @@ TICKS = 4
 _MUCH = 4_096
 """Bytes at once that are progress, though they complete no answer."""
 
+_PIECE = 8_192
+"""Bytes that a reader is given at once: with each few answers that it has read, it moves what is left."""
+
 
 class AsyncLink(asyncio.Protocol):
     """One connection of one event loop.
@@ -98,12 +101,13 @@ class AsyncLink(asyncio.Protocol):
         if len(data) >= _MUCH:
             self._ticks = 0
         try:
-            self._reader.feed(data)
-            while self._waiting and (reply := self._reader.gets()) is not PENDING:
-                self._ticks = 0
-                future = self._waiting.popleft()
-                if not future.done():  # else its task was cancelled
-                    future.set_result(reply)
+            for start in range(0, len(data), _PIECE):
+                self._reader.feed(data[start : start + _PIECE])
+                while self._waiting and (reply := self._reader.gets()) is not PENDING:
+                    self._ticks = 0
+                    future = self._waiting.popleft()
+                    if not future.done():  # else its task was cancelled
+                        future.set_result(reply)
         except ProtocolError as error:
             self.close(f"what was answered is no answer: {error}")
 

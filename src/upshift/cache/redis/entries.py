@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from hashlib import blake2b
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _MARK = b"UC1"
 _HEAD = struct.Struct(">3sI")
+_HEAD_BYTES = _HEAD.size
 
 MAX_NAME = 200
 """Characters of a key that are to be read in Redis."""
@@ -30,7 +32,7 @@ _BUILTINS = frozenset({
 })  # fmt: skip
 
 
-class Header(msgspec.Struct, array_like=True, frozen=True):
+class Header(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What is known of an entry beside its value.
 
     Attributes:
@@ -42,14 +44,14 @@ class Header(msgspec.Struct, array_like=True, frozen=True):
     """
 
     fence: bytes
-    tags: list[str]
+    tags: tuple[str, ...]
     tokens: list[bytes]
     made: float
     seconds: float | None
 
     def stamp(self) -> Stamp:
         """Return the stamp, as `RedisTokens` compares it."""
-        return tuple([(tag, self.fence, token) for tag, token in zip(self.tags, self.tokens, strict=True)])
+        return tuple(zip(self.tags, repeat(self.fence), self.tokens))
 
     def seconds_left(self, now: float) -> float | None:
         """Return how long it may be served yet; a clock that went back makes it no longer."""
@@ -70,25 +72,25 @@ def unpacked(data: object) -> tuple[Header, bytes] | None:
     """Return an entry's header and its value's bytes; None where these are none.
 
     Example:
-        >>> header = Header(b"fence", ["table:dish"], [b"token"], 1_764_500_000.0, 60.0)
+        >>> header = Header(b"fence", ("table:dish",), [b"token"], 1_764_500_000.0, 60.0)
         >>> unpacked(packed(header, b"value")) == (header, b"value")
         True
         >>> unpacked(packed(header, b"")[:-3]) is None
         True
     """
-    if not isinstance(data, bytes) or len(data) < _HEAD.size:
+    if not isinstance(data, bytes) or len(data) < _HEAD_BYTES:
         return None
     mark, size = _HEAD.unpack_from(data)
-    head = data[_HEAD.size : _HEAD.size + size]
-    if mark != _MARK or len(head) != size:
+    end = _HEAD_BYTES + size
+    if mark != _MARK or len(data) < end:
         return None
     try:
-        header = _decode(head)
+        header = _decode(data[_HEAD_BYTES:end])
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     if len(header.tags) != len(header.tokens):
         return None
-    return header, data[_HEAD.size + size :]
+    return header, data[end:]
 
 
 def name_of_key(key: Key) -> bytes:

@@ -83,14 +83,10 @@ class SharedCached(Cached):
             else:
                 key = (namespace, key_of(*arguments, **named))
             entry = entries.get(key)
+            if entry is None:
+                return key, None
             now = monotonic()
-            if (
-                entry is None
-                or entry.leased <= now
-                or entry.due <= now
-                or CURRENT.get() is not None
-                or WRITING.get()
-            ):
+            if entry.leased <= now or entry.due <= now or CURRENT.get() is not None or WRITING.get():
                 return key, None
             entry.reads += 1
             statistics.hits += 1
@@ -162,35 +158,27 @@ class SharedCached(Cached):
         return self._shared.remote.finish(self._look_steps(call))[0]
 
     def _look_steps(self, call: Call) -> Steps[tuple[Entry | None, bool]]:
-        """Look for an entry that answers a call, and tell whether Redis is away."""
+        """Look for an entry that answers a call, in memory and then in Redis; tell whether that is away."""
+        store, entry = self._store, self._store.memory.entries.get(call.key)
         try:
-            return (yield from self._find_steps(call)), False
+            if entry is not None:
+                if not written_here().isdisjoint(entry.tags):
+                    store.statistics.bypassed += 1
+                    return None, False
+                if entry.expires <= monotonic():
+                    store.statistics.expired += 1
+                else:
+                    if (yield from self._shared.renew_steps(entry)):
+                        return self._hit(entry, call), False
+                    store.statistics.stale_prevented += 1
+                if not self._options.stale_seconds:
+                    store.memory.remove(entry)
+            entry = yield from self.loader.fetch_steps(call)
         except Unreachable:
             return None, True
-
-    def _find_steps(self, call: Call) -> Steps[Entry | None]:
-        """Look for an entry that answers a call, in memory and then in Redis.
-
-        Raises:
-            Unreachable: Redis is away.
-        """
-        store, entry = self._store, self._store.memory.entries.get(call.key)
-        if entry is not None:
-            if not written_here().isdisjoint(entry.tags):
-                store.statistics.bypassed += 1
-                return None
-            if entry.expires <= monotonic():
-                store.statistics.expired += 1
-            else:
-                if (yield from self._shared.renew_steps(entry)):
-                    return self._hit(entry, call)
-                store.statistics.stale_prevented += 1
-            if not self._options.stale_seconds:
-                store.memory.remove(entry)
-        entry = yield from self.loader.fetch_steps(call)
         if entry is None or not written_here().isdisjoint(entry.tags):
-            return None
-        return self._hit(entry, call)
+            return None, False
+        return self._hit(entry, call), False
 
     def _hit(self, entry: Entry, call: Call) -> Entry:
         inherit(entry.stamp)

@@ -10,7 +10,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from upshift.cache.codec import COMPRESS_FROM, Copies, codec_for, holds_mapped, return_annotation_of
+from upshift.cache.codec import COMPRESS_FROM, Copies, codec_for, return_annotation_of
 from upshift.cache.dependencies import CURRENT, Reading, whole_tables, written_here
 from upshift.cache.dependencies.names import is_row
 from upshift.cache.functions.entries import entry_of, value_of
@@ -148,9 +148,10 @@ class SharedLoader(Loader):
         Raises:
             Unreachable: Redis is away.
         """
-        told = self._told(call)
-        found = yield from self._shared.tier.find_steps(call.key, self._likely(told))
-        return None if found is None else self._entry_found(call, told, found)
+        self._shared.remote.refuse_open()  # before a question is made for nothing
+        likely = self._likely(self._told(call))
+        found = yield from self._shared.tier.find_steps(call.key, likely)
+        return None if found is None else self._entry_found(call, likely, found)
 
     def _shared_load(self, call: Call, done: Any, owner: Any) -> SharedLoad:
         store = self._store
@@ -167,10 +168,11 @@ class SharedLoader(Loader):
             stamps: dict[str, Item | None] = {}
             self._store.statistics.misses += 1
         elif may_be_found and not written_here():
-            begun = yield from self._shared.tier.begin_steps(call.key, tags, self._likely(load.told))
+            likely = self._likely(load.told)
+            begun = yield from self._shared.tier.begin_steps(call.key, tags, likely)
             load.claim, stamps = begun.claim, begun.stamps
             found = begun.found
-            if found is not None and (entry := self._entry_found(call, load.told, found)) is not None:
+            if found is not None and (entry := self._entry_found(call, likely, found)) is not None:
                 load.brought = load.entry = entry
                 load.kept = found.asked
                 inherit(entry.stamp)
@@ -231,21 +233,20 @@ class SharedLoader(Loader):
             self._has_refused = True
             return None
 
-    def _entry_found(self, call: Call, told: tuple[str, ...], found: Found) -> Entry | None:
+    def _entry_found(self, call: Call, likely: tuple[str, ...], found: Found) -> Entry | None:
         """Return an entry of Redis as one of memory, where it is put; None where its value cannot be read."""
         header = found.header
         left = header.seconds_left(time.time())
         if left is not None and left <= 0:
             return None
         try:
-            value = self._codec.decode(found.payload)
+            value = self._codec.shareable(found.payload)
         except CodecError:
             self._shared.tier.malformed += 1
             return None
-        if holds_mapped(value):
-            value = Copies(found.payload, self._codec, value)
         tags = frozenset(header.tags)
-        self._expect({tag for tag in tags.difference(told, self.expected) if not is_row(tag)})
+        if header.tags != likely:
+            self._expect({tag for tag in tags.difference(likely, self.expected) if not is_row(tag)})
         depends = Dependence(tags, found.stamp, "")
         # What is not compressed takes some times as much in memory; of the rest only a look tells.
         size = len(found.payload)

@@ -34,7 +34,7 @@ from upshift.record.fork import after_fork
 
 _Result = TypeVar("_Result")
 
-Step = Sequence[Command] | Future[None] | float
+Step = list[Command] | Future[None] | float
 """Commands to ask, whose answers are sent back; something that another thread does; or seconds to wait."""
 
 Steps = Generator[Step, Any, _Result]
@@ -84,13 +84,22 @@ class Remote:
         self._closing()
         self._async_links.close()
 
+    def refuse_open(self) -> None:
+        """Refuse what would be asked, as asking it does, where the circuit is open.
+
+        Raises:
+            Unreachable: it is.
+        """
+        if self.circuit.is_open:
+            raise Unreachable(f"Redis is not asked, as it failed: {self.circuit.reason}")
+
     def ask(self, commands: Sequence[Command]) -> list[Any]:
         """Return the answers to commands, from a thread that may block.
 
         Raises:
             Unreachable: they have not come, or one is an error; at once where the circuit is open.
         """
-        self._refuse_open()
+        self.refuse_open()
         began = monotonic()
         try:
             replies = self._links.ask(commands)
@@ -110,7 +119,7 @@ class Remote:
         Raises:
             Unreachable: they have not come, or one is an error; at once where the circuit is open.
         """
-        self._refuse_open()
+        self.refuse_open()
         began = monotonic()
         try:
             replies = await self._async_links.ask(commands)
@@ -129,32 +138,31 @@ class Remote:
         if in_greenlet():
             result: _Result = await_only(self.finish_async(steps))
             return result
-        reply: Any = None
-        error: BaseException | None = None
         try:
+            step = steps.send(None)
             while True:
-                step = steps.send(reply) if error is None else steps.throw(error)
-                reply = error = None
                 try:
                     reply = self._take(step)
-                except BaseException as raised:  # noqa: BLE001 - it is thrown into the steps
-                    error = raised
+                except BaseException as error:  # noqa: BLE001 - it is thrown into the steps
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(reply)
         except StopIteration as end:
             value: _Result = end.value
             return value
 
     async def finish_async(self, steps: Steps[_Result]) -> _Result:
         """Take steps to their end, from a coroutine."""
-        reply: Any = None
-        error: BaseException | None = None
         try:
+            step = steps.send(None)
             while True:
-                step = steps.send(reply) if error is None else steps.throw(error)
-                reply = error = None
                 try:
-                    reply = await self._take_async(step)
-                except BaseException as raised:  # noqa: BLE001 - it is thrown into the steps
-                    error = raised
+                    # Without a coroutine between them: most steps wait for a single answer.
+                    reply = await (self.ask_async(step) if isinstance(step, list) else self._wait_async(step))
+                except BaseException as error:  # noqa: BLE001 - it is thrown into the steps
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(reply)
         except StopIteration as end:
             value: _Result = end.value
             return value
@@ -164,23 +172,17 @@ class Remote:
             return step.result(self._longest_wait)
         return sleep(step) if isinstance(step, float) else self.ask(step)
 
-    async def _take_async(self, step: Step) -> Any:
-        if isinstance(step, Future):
-            # Shielded: one who is cancelled must not cancel what the heartbeat is going to do.
-            waiting = asyncio.shield(asyncio.wrap_future(step))
-            return await asyncio.wait_for(waiting, self._longest_wait)
+    async def _wait_async(self, step: Future[None] | float) -> None:
         if isinstance(step, float):
             return await asyncio.sleep(step)
-        return await self.ask_async(step)
+        # Shielded: one who is cancelled must not cancel what the heartbeat is going to do.
+        waiting = asyncio.shield(asyncio.wrap_future(step))
+        return await asyncio.wait_for(waiting, self._longest_wait)
 
     @property
     def _longest_wait(self) -> float:
         """Longer than the heartbeat takes to tell, or to see that nobody has to be told."""
         return self.timing.fence + self.timing.closed + self.timing.last_probe
-
-    def _refuse_open(self) -> None:
-        if not self.circuit.is_usable():
-            raise Unreachable(f"Redis is not asked, as it failed: {self.circuit.reason}")
 
     def _begin(self) -> None:
         keys, timing, self.wake = self.keys, self.timing, Event()

@@ -20,10 +20,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from upshift.cache.redis.wire import Command, Script
+from upshift.cache.redis.wire import Mget, Script, bulk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from upshift.cache.redis.wire import Command
 
 _NOW = """
 local time = redis.call('TIME')
@@ -161,7 +163,25 @@ return 0
 
 
 MAX_KNOWN = 10_000
-"""Keys of tokens that are remembered."""
+"""Keys of tokens that are remembered as they are sent."""
+
+
+class _Bulks(dict[str, bytes]):
+    """Keys of tokens as they are sent, by their tags.
+
+    Args:
+        prefix: how they begin.
+    """
+
+    def __init__(self, prefix: bytes) -> None:
+        super().__init__()
+        self._prefix = prefix
+
+    def __missing__(self, tag: str) -> bytes:
+        if len(self) >= MAX_KNOWN:
+            self.clear()
+        made = self[tag] = bulk(self._prefix + tag.encode("utf-8", "surrogatepass"))
+        return made
 
 
 class Keys:
@@ -180,21 +200,20 @@ class Keys:
         self.fence = self.prefix + b"fence"
         self.intents = self.prefix + b"intents"
         self._token = self.prefix + b"t:"
-        self._known: dict[str, bytes] = {}
+        self._fence_bulk = bulk(self.fence)
+        self._bulks = _Bulks(self._token)
 
     def token(self, tag: str) -> bytes:
         """Return the key of a tag's token."""
-        known = self._known.get(tag)
-        if known is None:
-            if len(self._known) >= MAX_KNOWN:
-                self._known.clear()
-            known = self._known[tag] = self._token + tag.encode("utf-8", "surrogatepass")
-        return known
+        return self._token + tag.encode("utf-8", "surrogatepass")
 
     def tokens(self, tags: Iterable[str]) -> list[bytes]:
         """Return the keys of tags' tokens."""
-        known = self._known
-        return [known.get(tag) or self.token(tag) for tag in tags]
+        return [self.token(tag) for tag in tags]
+
+    def look(self, tags: Iterable[str], *entries: bytes) -> Command:
+        """Return the command that reads the fence, entries by their keys, and the tokens of tags."""
+        return Mget([self._fence_bulk, *map(bulk, entries), *map(self._bulks.__getitem__, tags)])
 
 
 def beat(keys: Keys, new_fence: bytes, fence_ms: int, closed_ms: int, run: str) -> Command:

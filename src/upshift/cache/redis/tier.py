@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from random import uniform
 from time import monotonic, time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from upshift.cache.redis import scripts
 from upshift.cache.redis.entries import Header, name_of_key, packed, pattern_of, unpacked
@@ -33,7 +35,7 @@ BATCH = 500
 """Keys that are looked at, and deleted, at a time."""
 
 
-class Found(NamedTuple):
+class Found(msgspec.Struct, frozen=True, gc=False):
     """An entry that holds.
 
     Attributes:
@@ -49,7 +51,7 @@ class Found(NamedTuple):
     asked: float
 
 
-class Begun(NamedTuple):
+class Begun(msgspec.Struct, frozen=True):
     """What a load begins with.
 
     Attributes:
@@ -78,8 +80,9 @@ class Tier:
         self.malformed = 0
         self._remote = remote
         self._tokens = tokens
+        self._entries, self._claims = remote.keys.prefix + b"e:", remote.keys.prefix + b"c:"
 
-    def find_steps(self, key: Key, likely: Sequence[str]) -> Steps[Found | None]:
+    def find_steps(self, key: Key, likely: tuple[str, ...]) -> Steps[Found | None]:
         """Look for an entry that holds.
 
         Args:
@@ -93,12 +96,11 @@ class Tier:
         (values,) = yield [self._find_command(key, likely)]
         return (yield from self._read_steps(values, likely, asked))
 
-    def _find_command(self, key: Key, likely: Sequence[str]) -> Command:
-        keys = self._remote.keys
-        return Command(("MGET", keys.fence, self._entry(key), *keys.tokens(likely)))
+    def _find_command(self, key: Key, likely: tuple[str, ...]) -> Command:
+        return self._remote.keys.look(likely, self._entry(key))
 
     def _read_steps(
-        self, values: Sequence[bytes | None], likely: Sequence[str], asked: float
+        self, values: list[bytes | None], likely: tuple[str, ...], asked: float
     ) -> Steps[Found | None]:
         """Return the entry in the answer to a `_find_command`, if it holds."""
         entry = unpacked(values[1])
@@ -106,16 +108,19 @@ class Tier:
             self.malformed += values[1] is not None
             return None
         header, payload = entry
-        tokens = dict(zip(likely, values[2:], strict=True))
-        missing = [tag for tag in header.tags if tag not in tokens]
-        if missing:
-            (more,) = yield [Command(("MGET", *self._remote.keys.tokens(missing)))]
-            tokens.update(zip(missing, more, strict=True))
-        if header.fence != values[0] or [tokens[tag] for tag in header.tags] != header.tokens:
+        current = values[2:]
+        if header.tags != likely:
+            tokens = dict(zip(likely, current, strict=True))
+            missing = [tag for tag in header.tags if tag not in tokens]
+            if missing:
+                (more,) = yield [Command(("MGET", *self._remote.keys.tokens(missing)))]
+                tokens.update(zip(missing, more, strict=True))
+            current = [tokens[tag] for tag in header.tags]
+        if header.fence != values[0] or current != header.tokens:
             return None
         return Found(header, header.stamp(), payload, asked)
 
-    def begin_steps(self, key: Key, tags: Sequence[str], likely: Sequence[str]) -> Steps[Begun]:
+    def begin_steps(self, key: Key, tags: Sequence[str], likely: tuple[str, ...]) -> Steps[Begun]:
         """Claim a load and read the tokens for it; or wait until who has claimed it has loaded.
 
         Args:
@@ -171,7 +176,7 @@ class Tier:
             yield from self.release_steps(key, owner)
             return False
         tokens = {tag: token for tag, _, token in stamp}
-        header = Header(fence, list(tokens), list(tokens.values()), time(), seconds)
+        header = Header(fence, tuple(tokens), list(tokens.values()), time(), seconds)
         lifetime = DAY_MS if seconds is None else max(min(int(seconds * 1000), DAY_MS), 1)
         data = packed(header, payload)
         command = scripts.fill(
@@ -210,7 +215,7 @@ class Tier:
 
     def delete_matching_steps(self, pattern: str) -> Steps[int]:
         """Delete the entries whose names match a pattern, some at a time; return how many there were."""
-        match = _without_wildcards(self._remote.keys.prefix) + b"e:" + pattern_of(pattern)
+        match = _without_wildcards(self._entries) + pattern_of(pattern)
         count, cursor = 0, b"0"
         try:
             while True:
@@ -224,10 +229,10 @@ class Tier:
             return count
 
     def _entry(self, key: Key) -> bytes:
-        return self._remote.keys.prefix + b"e:" + name_of_key(key)
+        return self._entries + name_of_key(key)
 
     def _claim(self, key: Key) -> bytes:
-        return self._remote.keys.prefix + b"c:" + name_of_key(key)
+        return self._claims + name_of_key(key)
 
 
 def _without_wildcards(prefix: bytes) -> bytes:

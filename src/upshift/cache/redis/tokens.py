@@ -54,7 +54,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from upshift.cache.redis import scripts
 from upshift.cache.redis.heart import new_token
-from upshift.cache.redis.wire import Command, Unreachable
+from upshift.cache.redis.wire import Unreachable
 from upshift.errors import CacheUnreachableError
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 
     from upshift.cache.redis.owed import Writing
     from upshift.cache.redis.remote import Remote, Steps
+    from upshift.cache.redis.wire import Command
 
 logger = logging.getLogger("upshift.cache")
 
@@ -165,8 +166,7 @@ class RedisTokens:
 
     def holds_command(self, stamp: Stamp) -> Command:
         """Return the command that reads what `is_current` compares."""
-        keys = self._remote.keys
-        return Command(("MGET", keys.fence, *[keys.token(tag) for tag, _, _ in stamp]))
+        return self._remote.keys.look([tag for tag, _, _ in stamp])
 
     def _announce_steps(self, tags: tuple[str, ...], transaction: str) -> Steps[None]:
         remote = self._remote
@@ -234,10 +234,5 @@ def is_current(stamp: Stamp, values: Sequence[bytes | None]) -> bool:
         stamp: the stamp.
         values: the fence, and the token of each of its tags.
     """
-    if not stamp:
-        return True
-    fence = values[0]
-    for (_, fence_then, token), now in zip(stamp, values[1:], strict=True):
-        if now != token or fence != fence_then:
-            return False
-    return True
+    fence, *tokens = values
+    return tokens == [token for _, fence_then, token in stamp if fence_then == fence]

@@ -43,7 +43,7 @@ class SharedValues(Values):
         if outer is not None:
             outer.need([value_tag(known)])  # first: what is written after this is not in the value
         try:
-            found = shared.remote.finish(shared.tier.find_steps(known, [namespace_tag(namespace)]))
+            found = shared.remote.finish(shared.tier.find_steps(known, (namespace_tag(namespace),)))
         except Unreachable:
             found = None
         left = None if found is None else found.header.seconds_left(time())

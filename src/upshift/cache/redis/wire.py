@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha1
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from upshift.errors import MissingExtraError
 
@@ -33,24 +33,54 @@ class Unreachable(Exception):  # noqa: N818 - a state of the world, which caller
         self.is_elsewhere = is_elsewhere
 
 
-class Command(NamedTuple):
+class Command:
     """One command.
 
-    Attributes:
+    Args:
         parts: its name and arguments.
         script: where it calls a script by its digest, the script's text.
     """
 
-    parts: tuple[Part, ...]
-    script: str = ""
+    __slots__ = ("_parts", "_script")
+
+    def __init__(self, parts: tuple[Part, ...], script: str = "") -> None:
+        self._parts = parts
+        self._script = script
 
     def packed(self) -> bytes:
         """Return the bytes to send."""
-        return _pack(self.parts)
+        return _pack(self._parts)
 
     def packed_whole(self) -> bytes:
         """Return the bytes to send to a server that does not know the script."""
-        return _pack(("EVAL", self.script, *self.parts[2:]))
+        return _pack(("EVAL", self._script, *self._parts[2:]))
+
+
+class Mget(Command):
+    """A look at several keys, which is quick to pack.
+
+    Args:
+        keys: the keys, each as `bulk` has it.
+    """
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, keys: list[bytes]) -> None:
+        self._keys = keys
+
+    def packed(self) -> bytes:
+        """Return the bytes to send."""
+        return b"*%d\r\n$4\r\nMGET\r\n%b" % (len(self._keys) + 1, b"".join(self._keys))
+
+
+def bulk(part: bytes) -> bytes:
+    """Return a part of a command as it is sent.
+
+    Example:
+        >>> Mget([bulk(b"dish")]).packed() == Command(("MGET", b"dish")).packed()
+        True
+    """
+    return b"$%d\r\n%b\r\n" % (len(part), part)
 
 
 class Script:
