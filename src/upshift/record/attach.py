@@ -59,8 +59,8 @@ class Attachment:
             if vars(app).get("build_middleware_stack") == self._build_wrapped:
                 del app.build_middleware_stack
             # Another one may have been detached before, from inside of this one.
-            while (layer := _layer_of(app.middleware_stack)) and layer.outer is layer.inner:
-                app.middleware_stack = layer.inner
+            while (top := _layer_of(app.middleware_stack)) and top.outer is top.inner:
+                app.middleware_stack = top.inner
 
     def _build_wrapped(self) -> ASGIApp:
         return self._layer(self._build())

@@ -105,7 +105,7 @@ class Histogram:
         self.sum += total
 
     def _widen(self, lowest: float, highest: float) -> None:
-        """Widen the range, before what widens it is counted: between its ends is all that `quantile` reads."""
+        """Widen the range, before what widens it is counted: `quantile` reads what is between its ends."""
         # Written so that the comparison with the first NaN lets the value in.
         if not lowest >= self.min:
             self.min = lowest
