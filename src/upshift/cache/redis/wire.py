@@ -72,6 +72,8 @@ class Mget(Command):
         """Return the bytes to send."""
         return b"*%d\r\n$4\r\nMGET\r\n%b" % (len(self._keys) + 1, b"".join(self._keys))
 
+    packed_whole = packed
+
 
 def bulk(part: bytes) -> bytes:
     """Return a part of a command as it is sent.

@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, inspect, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.pool import StaticPool
 
-from upshift.cache.codec import codec_for, copies_of
+from upshift.cache.codec import COMPRESS_FROM, Codec, Copies, codec_for, copies_of
 from upshift.errors import CodecError
 
 
@@ -74,6 +74,33 @@ def test_objects_are_copied_wherever_they_are(session, wrap):
     assert one[0].name == other[0].name == "Taipei"
     assert len({id(city), id(one[0]), id(other[0])}) == 3
     assert inspect(one[0]).detached
+
+
+@pytest.mark.parametrize("compress_from", [COMPRESS_FROM, 1])
+@pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
+def test_bytes_tell_whether_what_is_made_of_them_may_be_shared(session, wrap, compress_from):
+    annotation, value = wrap(session.get(City, 1))
+    codec = Codec(annotation, compress_from=compress_from)
+    copies = codec.shareable(codec.encode(value))
+
+    assert isinstance(copies, Copies)
+    assert cities_in(copies.take())[0] is not cities_in(copies.take())[0]
+
+
+@pytest.mark.parametrize("compress_from", [COMPRESS_FROM, 1])
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (list[int], [1, 2]),
+        (None, {"a": [{"b": 1}], "text": "x" * 1000}),
+        (Box, Box([1])),
+        (Model, Model(content=1)),
+        (list[City], []),
+    ],
+)
+def test_what_is_made_of_bytes_is_shared_where_nothing_in_it_is_mapped(annotation, value, compress_from):
+    codec = Codec(annotation, compress_from=compress_from)
+    assert codec.shareable(codec.encode(value)) == value
 
 
 def cities_in(value):

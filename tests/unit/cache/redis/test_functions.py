@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -460,6 +462,34 @@ async def test_a_redis_that_hangs_is_waited_for_once_a_call_and_three_times_in_a
         cache.close()
         await asyncio.sleep(0)
     assert len(runs) == 6
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_call_while_redis_is_away_leaves_nothing_behind_for_the_garbage_collector(is_async):
+    class Argument:
+        pass
+
+    def load(argument):
+        return 1
+
+    async def load_async(argument):
+        return 1
+
+    cache = Cache("redis://127.0.0.1:1")
+    f = cache.cached(key=lambda argument: 1)(load_async if is_async else load)
+    argument = Argument()
+    held = weakref.ref(argument)
+    gc.disable()
+    try:
+        if is_async:
+            await f(argument)
+        else:
+            f(argument)
+        del argument
+        assert held() is None
+    finally:
+        gc.enable()
+        cache.close()
 
 
 def test_threads_go_in_turns_as_well(name):
