@@ -53,7 +53,7 @@ def served_hit(cache, *headers):
     return served
 
 
-def test_a_hit_costs_eight_python_calls(cache):
+def test_a_hit_costs_three_python_calls(cache):
     headers = [(b"accept-encoding", b"gzip"), (b"user-agent", b"x"), (b"accept", b"*/*")]
     served = served_hit(cache, *headers)
 
@@ -61,30 +61,25 @@ def test_a_hit_costs_eight_python_calls(cache):
 
     assert ours == {
         "AnswersFromStore.__call__": 1,
-        "Rule.matches": 1,
         "AnswersFromStore._quick": 1,
-        "key_of": 1,
         "LocalTokens.holds": 1,
-        "AnswersFromStore._answer": 1,
-        "Stored.start": 1,
-        "_age": 1,
     }
-    assert into_c.total() <= 20
+    assert into_c.total() <= 10
 
 
-def test_it_looks_at_each_header_field_once(cache):
+def test_header_fields_that_do_not_matter_cost_no_call(cache):
     served = served_hit(cache)
     many = [(b"x-field-%d" % number, b"1") for number in range(100)]
     few = calls_of(served, scope_of("/things"))
     more = calls_of(served, scope_of("/things", *many))
 
-    assert more[0] == few[0]
-    assert more[1].total() - few[1].total() == len(many)
+    assert more == few
 
 
-def test_a_request_that_no_rule_is_for_costs_two(cache):
+def test_a_request_that_no_rule_is_for_costs_one(cache):
     served = served_hit(cache)
+    calls_of(served, scope_of("/others"))  # by which the path is known
 
     ours, _ = calls_of(served, scope_of("/others"))
 
-    assert ours == {"AnswersFromStore.__call__": 1, "Rule.matches": 1}
+    assert ours == {"AnswersFromStore.__call__": 1}
