@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from copy import copy
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -100,6 +101,12 @@ def make_app(routes: int, engine: Engine | None = None) -> tuple[FastAPI, str]:
     for number in range(routes):
         app.get(f"/region{number}/shops/{{shop_id}}/things")(items if engine else things)
     return app, f"/region{routes - 1}/shops/7/things"
+
+
+def twin_of(made: tuple[FastAPI, str]) -> tuple[FastAPI, str]:
+    """Another application with the very routes of one that has not served yet."""
+    app, path = made
+    return copy(app), path
 
 
 def make_smallest_app() -> tuple[FastAPI, str]:
