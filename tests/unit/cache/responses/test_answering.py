@@ -226,6 +226,27 @@ async def test_who_has_changed_nothing_ends_none(served, app, method, status):
     assert (await ask(served)).body == b"run 1"
 
 
+@pytest.mark.parametrize("headers", [[], [(b"if-none-match", b"*")], [(b"cache-control", b"only-if-cached")]])
+@pytest.mark.parametrize("is_stored", [True, False])
+async def test_what_stands_outside_may_change_an_answer_and_no_other(served, headers, is_stored):
+    if is_stored:
+        await ask(served)
+
+    async def outer(scope, receive, send):
+        async def marking_send(message):
+            message.setdefault("headers", []).append((b"x-marked", b"1"))
+            message["body"] = b""
+            await send(message)
+
+        await served(scope, receive, marking_send)
+
+    await ask(outer, "/things", *headers)
+
+    answer = await ask(served, "/things", *headers)
+    assert "x-marked" not in answer.headers
+    assert answer.body == {200: b"run 1", 304: b"", 504: b"Gateway Timeout"}[answer.status]
+
+
 async def test_other_paths_are_the_applications(served, app):
     for _ in range(2):
         assert "etag" not in (await ask(served, "/others")).headers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from upshift.cache import Cache
-from upshift.cache.responses.rules import IDENTIFYING, MAX_VARYING, Rule
+from upshift.cache.responses.rules import IDENTIFYING, MAX_PATH, MAX_PATHS, MAX_VARYING, Rule, Rules
 from upshift.errors import SettingsError
 
 
@@ -85,3 +85,36 @@ def test_credentials_are_known_where_answers_vary_by_them():
     rule.learn(frozenset({b"cookie", b"authorization"}))
     assert rule.credentials == IDENTIFYING - {b"cookie"}  # RFC 9111 §3.5 asks for more than Vary
     assert rule_of("/products", vary=["Authorization"]).credentials == IDENTIFYING - {b"authorization"}
+
+
+@pytest.fixture
+def rules():
+    rules = Rules()
+    rules.add(rule_of("/products*"))
+    return rules
+
+
+def test_the_rule_of_a_path_is_remembered_also_where_there_is_none(rules):
+    rule = rules.find("/products/7")
+
+    assert rule.pattern == "/products*"
+    assert rules.find("/others") is None
+    assert rules.known == {"/products/7": rule, "/others": None}
+
+
+def test_a_rule_that_is_added_later_counts_for_paths_that_have_been_looked_for(rules):
+    rules.find("/others")
+    rules.add(rule_of("/others"))
+
+    assert "/others" not in rules.known
+    assert rules.find("/others").pattern == "/others"
+
+
+def test_no_number_and_no_length_of_paths_fills_the_memory(rules):
+    for number in range(MAX_PATHS + 1):
+        rules.find(f"/products/{number}")
+    long = "/products/" + "7" * MAX_PATH
+
+    assert rules.find(long).pattern == "/products*"
+    assert long not in rules.known
+    assert len(rules.known) <= MAX_PATHS
