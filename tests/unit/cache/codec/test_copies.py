@@ -9,6 +9,7 @@ import msgspec
 import pydantic
 import pytest
 from sqlalchemy import create_engine, inspect, select
+from sqlalchemy.ext.declarative import AbstractConcreteBase
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.pool import StaticPool
 
@@ -144,3 +145,15 @@ def test_what_contains_itself_is_no_trouble():
 def test_what_cannot_be_copied_is_told(session):
     with pytest.raises(CodecError, match="City cannot be cached: it is not in the database yet"):
         copies_of([City(name="new")], codec_for())
+
+
+def test_a_class_that_is_not_mapped_yet_is_no_trouble_to_others(session):
+    class Other(DeclarativeBase):
+        pass
+
+    class Shape(AbstractConcreteBase, Other):
+        """Mapped when its subclasses are."""
+
+    (manager,) = Other.registry._managers
+    assert (manager.class_, manager.is_mapped) == (Shape, False)
+    assert copies_of(session.get(City, 1), codec_for(City)).take().name == "Taipei"

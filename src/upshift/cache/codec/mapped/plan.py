@@ -167,7 +167,9 @@ class Plans:
     def _mapper(self, name: str) -> Mapper[Any] | None:
         known = self._by_name.get(name)
         if known is None:
-            mappers = (mapper for registry in _all_registries() for mapper in registry.mappers)
+            # Not `registry.mappers`, which raises where any class is not mapped yet.
+            managers = (each for registry in _all_registries() for each in tuple(registry._managers))
+            mappers = (each.mapper for each in managers if each.is_mapped)
             known = next((mapper for mapper in mappers if name_of(mapper.class_) == name), None)
             if known is not None:
                 self._by_name[name] = known
