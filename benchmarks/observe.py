@@ -178,7 +178,7 @@ async def statements(folder: Path) -> list[Case]:
 
     bare, judged = "bare, 3 statements", "with 3 statements"
     subjects = {
-        bare: apps.bare(engine=apps.make_engine()),
+        bare: apps.bare(apps.make_engine()),
         judged: observed(apps.default_settings()),
         "everything on, 3 statements": observed(apps.everything_on(folder / "statements")),
     }

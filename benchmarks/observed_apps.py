@@ -127,8 +127,8 @@ def make_engine() -> Engine:
     return engine
 
 
-def bare(routes: int = 2, engine: Engine | None = None) -> Subject:
-    return Subject(*make_app(routes, engine))
+def bare(engine: Engine | None = None) -> Subject:
+    return Subject(*make_app(2, engine))
 
 
 def smallest() -> Subject:
