@@ -186,7 +186,7 @@ class Upshift:
             self._spans.is_traced if self._spans else None,
             slow_statement_seconds=settings.slow_statement_seconds,
         )
-        self._recordings = Recordings(self._drain, self._take_all)
+        self._recordings = Recordings(self._drain, self._complete_all)
         self._dialects = tuple({dialect_of(each): None for each in sync_engines})
         self._closing = Closing(
             self._keeper,
@@ -200,7 +200,8 @@ class Upshift:
             ),
             after=(self._statements.settle, self._database.drain, *self._writers()),
             slow_request_seconds=settings.slow_request_seconds,
-            takes_all=self._needs_all(),
+            takes_all=self.logs.access is not None,
+            completes_all=self._spans is not None,
         )
         self._plans_endpoint = LocalEndpoint(ToldPlans(self._kept_plans).answer)
         self._queries = LocalEndpoint(
@@ -497,11 +498,8 @@ class Upshift:
     def _hand_on(self, excerpt: Excerpt) -> None:
         self._closing.hand_over(excerpt)
 
-    def _take_all(self, is_recording: bool) -> None:  # noqa: FBT001 - what `Recordings` tells
-        self._closing.takes_all = is_recording or self._needs_all()
-
-    def _needs_all(self) -> bool:
-        return self.logs.access is not None or self._spans is not None
+    def _complete_all(self, is_recording: bool) -> None:  # noqa: FBT001 - what `Recordings` tells
+        self._closing.completes_all = is_recording or self._spans is not None
 
     def _kept_plans(self) -> tuple[StatementPlans, ...]:
         return self._plans.statements() if self._plans else ()

@@ -98,7 +98,8 @@ class _Layer:
     # A method, as to call an object costs three times as much, and no coroutine of its own: it is on every
     # request's way.
     def serve(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        return self.outer(scope, receive, send)
+        outer = self.outer  # CPython 3.11 calls it faster from a local name
+        return outer(scope, receive, send)
 
 
 def _layer_of(app: ASGIApp | None) -> _Layer | None:

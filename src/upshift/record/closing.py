@@ -6,7 +6,8 @@ than all that is counted of it, since the next request then has no warm memory t
 counted is four numbers, which wait for those of other requests of its kind; and most records go at once.
 
 Those that are taken for their statements alone are not completed either: what parameters, headers and
-connections tell is asked of kept records, and in lines, spans and recordings, which take all of them.
+connections tell is asked of kept records, and in spans and recordings, which take all of them. Lines of the
+log take all of them as well, but tell nothing of that.
 """
 
 from __future__ import annotations
@@ -126,10 +127,11 @@ class Closing:
         keeper: keeps those worth keeping, and knows what is slow.
         counted: tells the series in which requests of a kind are counted; None where nobody wants them.
         takers: get the records with statements, those that failed, were slow, streamed, or sampled by the
-            caller; they are complete only where they are kept, or all are taken.
+            caller; they are complete only where they are kept, or all are to be.
         after: called when some have been counted and taken.
         slow_request_seconds: what counts as slow on any route.
-        takes_all: the takers get every record; it may be changed at any time.
+        takes_all: the takers get every record.
+        completes_all: the takers get every record, and each is complete; it may be changed at any time.
 
     Example:
         >>> from upshift.record.keeper import Keeper
@@ -154,12 +156,14 @@ class Closing:
         after: Iterable[Callable[[], None]] = (),
         slow_request_seconds: float = inf,
         takes_all: bool = False,
+        completes_all: bool = False,
     ) -> None:
         self._keeper = keeper
         self._sample_rate = keeper.sample_rate
         self._counted = counted
         self._limit = nextafter(slow_request_seconds, 0.0)
-        self.takes_all = takes_all
+        self._takes_all = takes_all
+        self.completes_all = completes_all
         self._errors: set[str] = set()
         self._tallies: dict[tuple[str, str | None, int, str | None], _Tally] = {}
         self._settling = Lock()
@@ -183,9 +187,8 @@ class Closing:
             self._settle(tally)
         is_long = seconds > tally.limit
         is_kept = is_long or random() < self._sample_rate  # noqa: S311 - sampling, not secrets
-        takes_all = self.takes_all
-        is_taken = statements or is_long or takes_all or record.is_streamed or record.is_sampled
-        if is_kept or takes_all:
+        is_taken = statements or is_long or self._takes_all or record.is_streamed or record.is_sampled
+        if is_kept or self.completes_all:
             complete(record)
         elif is_taken:
             let_go(record)
@@ -194,7 +197,7 @@ class Closing:
             return
         if is_kept:
             self._keeper.keep(record)
-        if is_taken:
+        if is_taken or self.completes_all:
             self._backlog.add(record)
 
     def hand_over(self, record: Record) -> None:

@@ -107,6 +107,8 @@ class Recorder:
         if scope["type"] != "http":
             await self._others(scope, receive, send)
             return
+        # CPython 3.11 calls what an object has been given faster from a local name.
+        app, current, find_route, close = self._app, self._current, self._find_route, self._on_close
 
         record = Record(scope["method"], scope["path"], perf_counter(), scope)
         read = {}
@@ -118,8 +120,9 @@ class Recorder:
             if not _WITH_A_BODY.isdisjoint(read):
                 receive = _counting(receive, record)
         else:
+            minted = self._minted
             try:  # as in `Ids.mint`, without a call of it
-                trace_id = self._minted.pop()
+                trace_id = minted.pop()
             except IndexError:
                 trace_id = self._mint()
             record.request_id = record.trace_id = trace_id
@@ -152,23 +155,23 @@ class Recorder:
 
         is_outermost = "app" not in scope  # an application outside answers exceptions by itself
         self.open.add(record)
-        token = self._current.set(record)
+        token = current.set(record)
         try:
-            await self._app(scope, receive, recording_send)
+            await app(scope, receive, recording_send)
         except BaseException as error:
             _note(record, error)
             if is_outermost:
                 await _answer_if_nobody_has(record, error, recording_send)
             raise
         finally:
-            self._current.reset(token)
+            current.reset(token)
             self.open.discard(record)
             if not record.seconds:  # the last byte was never sent
                 _end(record)
             try:
-                record.route = self._find_route(scope)
+                record.route = find_route(scope)
                 record.is_closed = True
-                self._on_close(record)
+                close(record)
             except Exception:
                 self.faults += 1
                 if self.faults == 1:

@@ -51,7 +51,8 @@ class Endpoints:
             methods, answer = self._answers[path]
             if scope["method"] in methods:
                 return answer(scope, receive, send)
-        return self._app(scope, receive, send)
+        app = self._app  # CPython 3.11 calls it faster from a local name
+        return app(scope, receive, send)
 
 
 class MetricsEndpoint:

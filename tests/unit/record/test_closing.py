@@ -212,7 +212,12 @@ def test_the_takers_get_what_is_out_of_the_ordinary(facts, is_taken):
 
 @pytest.mark.parametrize(
     ("arguments", "is_compared"),
-    [({"sample_rate": 0.0}, False), ({"sample_rate": 1.0}, True), ({"takes_all": True}, True)],
+    [
+        ({"sample_rate": 0.0}, False),
+        ({"sample_rate": 1.0}, True),
+        ({"takes_all": True}, False),
+        ({"completes_all": True}, True),
+    ],
 )
 def test_parameters_are_compared_where_somebody_may_ask_and_let_go_of_anyway(arguments, is_compared):
     taken = []
@@ -228,9 +233,10 @@ def test_parameters_are_compared_where_somebody_may_ask_and_let_go_of_anyway(arg
     assert all((each.fingerprint is not None) == is_compared for each in one.statements)
 
 
-def test_the_takers_get_every_record_where_they_want_all():
+@pytest.mark.parametrize("wanted", ["takes_all", "completes_all"])
+def test_the_takers_get_every_record_where_they_want_all(wanted):
     taken = []
-    keeper = Kept(takers=[taken.append], takes_all=True)
+    keeper = Kept(takers=[taken.append], **{wanted: True})
     keeper.close(record())
     keeper.drain()
     assert len(taken) == 1

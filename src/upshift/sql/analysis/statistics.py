@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from upshift.record import Histogram
 from upshift.record.fork import after_fork
-from upshift.record.ongoing import Ongoing
 from upshift.sql.analysis.digest import Digests
 from upshift.sql.analysis.windows import LONGEST_SECONDS, Windows
 
@@ -139,12 +138,11 @@ class StatementTable:
 
     def fold(self, record: Record) -> None:
         """Add the statements of a closed record, soon: it keeps those until it is asked or they are many."""
+        statements = record.statements
+        if not statements:  # also of a record that goes on, whose statements come in excerpts
+            return
         with self._lock:
-            if not isinstance(record, Ongoing):  # whose statements come in excerpts
-                self._untold += record.statements_dropped
-            statements = record.statements
-            if not statements:
-                return
+            self._untold += record.statements_dropped
             self.records += 1
             if not self._windows.has(record.started):
                 self.settle()  # as windows may be merged to make room

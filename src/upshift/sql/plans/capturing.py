@@ -163,6 +163,8 @@ class PlanCapture:
 
     def take(self, record: Record) -> None:
         """Have the slow statements of a closed record explained, if it is their turn."""
+        if not record.statements:
+            return
         noted, slow_seconds = self._noted, self._slow_seconds
         for statement in record.statements:
             is_slow = statement.execute_seconds + statement.fetch_seconds >= slow_seconds

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from upshift.record.model import MAX_METHOD, MAX_TEXT
 from upshift.telemetry.logs.json_lines import ECS_VERSION, said_fields
 from upshift.telemetry.logs.timestamps import Timestamps
 from upshift.telemetry.logs.values import encodable
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
 LOGGER = "upshift.access"
 """The logger's name in the lines of requests."""
-
-MAX_METHOD = 32
-"""Characters of a method; a client may send any."""
 
 
 class _Line(msgspec.Struct, omit_defaults=True, gc=False):
@@ -147,15 +145,16 @@ class JsonAccess:
             return b"," + self._encoder.encode(encodable(said))[1:]
 
     def _line(self, record: Record, level: str, ended: float) -> _Line:
+        method, path = record.method[:MAX_METHOD], record.path[:MAX_TEXT]
         statements = record.statements
         return _Line(
             self._timestamps.at(ended),
             level,
-            f"{record.method[:MAX_METHOD]} {record.path} {record.status}",
+            f"{method} {path} {record.status}",
             LOGGER,
             self._service,
-            record.method[:MAX_METHOD],
-            record.path,
+            method,
+            path,
             record.status,
             int(record.seconds * 1e6) / 1e3,
             len(statements) + record.statements_dropped,
@@ -171,18 +170,19 @@ class JsonAccess:
         )
 
     def _ecs_line(self, record: Record, level: str, ended: float) -> _EcsLine:
+        method, path = record.method[:MAX_METHOD], record.path[:MAX_TEXT]
         statements = record.statements
         return _EcsLine(
             self._timestamps.at(ended),
             level,
-            f"{record.method[:MAX_METHOD]} {record.path} {record.status}",
+            f"{method} {path} {record.status}",
             LOGGER,
             self._service,
             ECS_VERSION,
             ("web",),
             "failure" if level == "error" else "success",
-            record.method[:MAX_METHOD],
-            record.path,
+            method,
+            path,
             record.status,
             int(record.seconds * 1e9),
             len(statements) + record.statements_dropped,

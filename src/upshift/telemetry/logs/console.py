@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from upshift.record import find_record
-from upshift.telemetry.logs.access_lines import LOGGER, MAX_METHOD
+from upshift.record.model import MAX_METHOD, MAX_TEXT
+from upshift.telemetry.logs.access_lines import LOGGER
 from upshift.telemetry.logs.values import encodable
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class ConsoleLines:
             level: the line's level.
             ended: when it ended, in seconds since 1970.
         """
-        message = f"{record.method[:MAX_METHOD]} {record.path} {record.status} {record.seconds * 1e3:.1f} ms"
+        asked = f"{record.method[:MAX_METHOD]} {record.path[:MAX_TEXT]}"
+        message = f"{asked} {record.status} {record.seconds * 1e3:.1f} ms"
         said: dict[str, Any] = {}
         if record.statements:
             said["statements"] = len(record.statements) + record.statements_dropped

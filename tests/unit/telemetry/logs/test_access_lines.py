@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upshift.record import Record
+from upshift.record.model import MAX_METHOD, MAX_TEXT
 from upshift.telemetry.logs.access_lines import JsonAccess
 from upshift.telemetry.logs.json_lines import ECS_VERSION
 from upshift.telemetry.logs.values import Values
@@ -102,10 +103,15 @@ def test_what_the_application_says_does_not_hide_what_the_line_says(closed, name
     assert line.get(name) != "theirs"
 
 
-def test_a_method_of_any_length_is_shortened(closed):
-    line = line_of(closed(method="X" * 1_000_000))
-    assert len(line["method"]) < 100
-    assert len(line["message"]) < 100
+@pytest.mark.parametrize("ecs", [False, True])
+def test_method_and_path_of_any_length_are_shortened(closed, ecs):
+    line = line_of(closed("/" * 1_000_000, method="X" * 1_000_000), ecs=ecs)
+    asked = "X" * MAX_METHOD, "/" * MAX_TEXT
+    assert (
+        tuple(line[name] for name in (("http.request.method", "url.path") if ecs else ("method", "path")))
+        == asked
+    )
+    assert line["message"] == " ".join((*asked, "200"))
 
 
 @pytest.mark.parametrize("ecs", [False, True])

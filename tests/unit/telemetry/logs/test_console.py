@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from upshift.record.model import MAX_METHOD, MAX_TEXT
 from upshift.telemetry.logs.console import ConsoleLines, wants_colour
 from upshift.telemetry.logs.values import Values
 
@@ -77,6 +78,13 @@ def test_the_line_of_a_request_tells_what_it_did(current, closed, ran):
         "ERROR    upshift.access GET /orders/7 200 12.5 ms statements=2 database_ms=7.0 cache_hits=2"
         f" error=ValueError a=1 [{record.request_id}]\n"
     )
+
+
+def test_method_and_path_of_a_request_of_any_length_are_shortened(current, closed):
+    buffer = bytearray()
+    record = closed("/" * 1_000_000, method="X" * 1_000_000)
+    ConsoleLines(current, Values(), colour=False).append(buffer, record, "info", 0.0)
+    assert f" {'X' * MAX_METHOD} {'/' * MAX_TEXT} 200 ".encode() in buffer
 
 
 def test_the_path_of_a_request_is_neutralised(current, closed):
