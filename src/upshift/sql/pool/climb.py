@@ -28,7 +28,7 @@ there is one). The step is a ratio, which grows while decisions agree and shrink
 differ, so the steps around the zero are a convergent sequence. When they have shrunk to one connection, or
 below `FINEST`, the climb rests. It tries again after `REST`, and each time that leads to about the same size
 the rest is doubled, up to `LONGEST_REST`; at once, and with wide steps, when the residence has left that of
-the settled state by `SHIFT` twice in a row.
+the settled state by `SHIFT` twice in a row, also where traffic paused in between.
 
 **No decision without evidence.** A turn with fewer than `FEWEST` checkouts is none. Where the limit is not
 reached, the size is only ever lowered, and only where fewer at a time were *better*, not as good.
@@ -59,7 +59,7 @@ REST, LONGEST_REST = 5.0, 60.0
 SHIFT = 0.4
 SHIFTS = 2
 REFERENCE = 3
-"""Turns at rest, or pairs of a trial, whose residence is what later ones are compared with."""
+"""Pairs of a trial, or turns at rest without one before, whose residence later ones are compared with."""
 
 Verdict = Literal["low", "high", "alike", "changed"]
 
@@ -109,7 +109,7 @@ class Trial:
         self._noise = noise
         self._turns: list[Turn] = []
         self._elasticities: list[float] = []
-        self._levels: list[float] = []
+        self._residences: list[tuple[float, float]] = []
 
     def order(self) -> tuple[int, int]:
         """The limits of the next two turns; their order alternates, so that a trend favours neither."""
@@ -126,8 +126,13 @@ class Trial:
         if len(self._turns) == 2:  # noqa: PLR2004 - a pair
             low, high = (math.log(each.residence) for each in sorted(self._turns))
             self._elasticities.append((low - high) / self._width)
-            self._levels.append((low + high) / 2)
+            self._residences.append((low, high))
             self._turns.clear()
+
+    def level(self, limit: int) -> float:
+        """The logarithm of the residence at a limit: one of the two, or between them."""
+        low, high = map(statistics.median, zip(*self._residences, strict=True))
+        return {self.low: low, self.high: high}.get(limit, (low + high) / 2)
 
     @property
     def elasticity(self) -> float:
@@ -148,7 +153,7 @@ class Trial:
         pairs = len(self._elasticities)
         if not pairs:
             return None
-        if has_shifted(self._levels):
+        if has_shifted([statistics.fmean(pair) for pair in self._residences]):
             return "changed"
         error = self.noise / self._width / math.sqrt(pairs)
         distance = self.elasticity - self.threshold
@@ -241,7 +246,7 @@ class Climb:
     def idle(self) -> None:
         """There was no traffic to learn from: what is being tried is given up, and nothing concluded."""
         self._trial = None
-        self._levels.clear()
+        del self._levels[REFERENCE:]  # the level before a pause is what the one after it is compared with
         self._peak = 0
 
     def _begin(self, now: float) -> None:
@@ -270,12 +275,14 @@ class Climb:
         self._noise = trial.noise
         if verdict == "changed":
             self._start_over()
-        elif verdict == "low":
+            return
+        if verdict == "low":
             self._move(trial.low, -1, now)
         elif verdict == "high" and trial.threshold > 0:
             self._move(trial.high, 1, now)
         else:
             self._settle(now)
+        self._levels = [trial.level(self.limit)] * REFERENCE
 
     def _move(self, limit: int, direction: int, now: float) -> None:
         """Take a step, and choose how long the next one may be."""

@@ -102,6 +102,15 @@ def test_it_follows_a_server_that_becomes_slower_and_back():
     assert climb.limit <= 10
 
 
+def test_it_follows_a_server_that_became_slower_while_nobody_asked():
+    climb = Climb(10, least=1, most=TASKS)
+    _, now = run(climb, SERVERS["a row that all want"], 300)
+    assert climb.limit <= 4
+    climb.idle()
+    run(climb, waiting, 24, start=now + 1)
+    assert share(waiting, climb.limit) >= 0.94
+
+
 def test_without_traffic_nothing_is_decided():
     climb = Climb(7, least=1, most=TASKS)
     for second in range(100):
