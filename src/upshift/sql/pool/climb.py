@@ -131,7 +131,8 @@ class Trial:
 
     def level(self, limit: int) -> float:
         """The logarithm of the residence at a limit: one of the two, or between them."""
-        low, high = map(statistics.median, zip(*self._residences, strict=True))
+        low = statistics.median(low for low, _ in self._residences)
+        high = statistics.median(high for _, high in self._residences)
         return {self.low: low, self.high: high}.get(limit, (low + high) / 2)
 
     @property
