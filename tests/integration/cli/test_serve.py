@@ -1,5 +1,6 @@
 """`upshift serve`: an application with Upshift around it, without a change to its code."""
 
+import json
 import os
 import socket
 import subprocess
@@ -55,6 +56,21 @@ def test_responses_of_the_paths_that_are_named_are_stored(shop, url, tmp_path):
     assert body == b'{"id":7}'
     assert other["age"] is None
     assert page.exists()
+
+
+def test_what_has_been_loaded_is_kept_from_the_garbage_collector(shop, url):
+    with (shop / "shop.py").open("a") as code:
+        code.write("""
+import gc
+
+@app.get("/frozen")
+def frozen() -> dict[str, int]:
+    return {"frozen": gc.get_freeze_count()}
+""")
+    with served(shop, url) as address:
+        _, body = ask(f"{address}/frozen")
+
+    assert json.loads(body)["frozen"] > 10_000
 
 
 def test_nothing_is_stored_unasked(shop, url):

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 STEPS = 7
 STEPS_OF_STORING = 2
 
-DESIGN = Design(requests=100, min_requests=4, rounds=2, warmup=2, budget_seconds=0.2, connections=2)
+DESIGN = Design(requests=100, min_requests=8, rounds=2, warmup=2, budget_seconds=0.4, connections=2)
 STORED_DESIGN = Design(requests=160, min_requests=80, rounds=1, warmup=8, budget_seconds=1.5, connections=2)
 """More requests than the first, and in one piece: while the others are asked, the writer ends what is stored,
 so that each sample begins with nothing, and asks for each path often enough to be given what it stores.
