@@ -67,8 +67,8 @@ def serve(
     observed = Upshift(app, engine=find_engines(), cache=cache, **arguments)
     for pattern in responses:
         observed.cache.responses(pattern)
-    # What has been loaded lives as long as the process. Else each full collection would look at all of it: with
-    # ShopEase that took 60 to 100 ms once in a hundred requests, and takes 10 to 20 so.
+    # What has been loaded lives as long as the process. Else each full collection would look at all of it,
+    # which with ShopEase took 60 to 100 ms once in a hundred requests, and takes 10 to 20 so.
     gc.collect()
     gc.freeze()
     uvicorn.run(observed, host=host, port=port, log_level=log_level, access_log=False)
