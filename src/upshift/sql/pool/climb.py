@@ -24,11 +24,12 @@ target: then the size is left alone. Where two pairs in a row have left the leve
 it is another server or another load, and the trial begins anew.
 
 **Why it does not oscillate.** Every decision moves L towards the one zero of e(L) - `TARGET` (e decreases, so
-there is one). The step is a ratio, which grows while decisions agree and shrinks by its square root when two
-differ, so the steps around the zero are a convergent sequence. When they have shrunk to one connection, or
-below `FINEST`, the climb rests. It tries again after `REST`, and each time that leads to about the same size
-the rest is doubled, up to `LONGEST_REST`; at once, and with wide steps, when the residence has left that of
-the settled state by `SHIFT` twice in a row, also where traffic paused in between.
+there is one). The step is a ratio. It grows while decisions agree, until two differ: then the zero lies
+between what has been tried, and from there on each that differs from the one before makes it its square root,
+and none makes it grow. So the steps around the zero are a convergent sequence. When they have shrunk to one
+connection, or below `FINEST`, the climb rests. It tries again after `REST`, and each time that leads to about
+the same size the rest is doubled, up to `LONGEST_REST`; at once, and with wide steps, when the residence has
+left that of the settled state by `SHIFT` twice in a row, also where traffic paused in between.
 
 **No decision without evidence.** A turn with fewer than `FEWEST` checkouts is none. Where the limit is not
 reached, the size is only ever lowered, and only where fewer at a time were *better*, not as good.
@@ -206,6 +207,7 @@ class Climb:
         self.decisions = 0
         self._ratio = WIDE
         self._direction = 0
+        self._is_between = False
         self._trial: Trial | None = None
         self._noise = NOISE
         self._peak = 0
@@ -292,8 +294,8 @@ class Climb:
         if limit != self.limit:
             self.decisions += 1
         if is_reversal:
-            self._ratio = math.sqrt(self._ratio)
-        elif self._direction:
+            self._ratio, self._is_between = math.sqrt(self._ratio), True
+        elif self._direction and not self._is_between:
             self._ratio = min(WIDEST, self._ratio * 1.6)
         is_stuck = limit == self.limit
         self.limit, self._direction = limit, direction
@@ -307,10 +309,11 @@ class Climb:
         self._wake_at = now + self._rest
         self._settled = self.limit
         self._ratio = WIDE if is_news else NARROW
-        self._direction = 0
+        self._direction, self._is_between = 0, False
         self._levels.clear()
 
     def _start_over(self) -> None:
         """It is another server, or another load: look far, and at once."""
-        self._wake_at, self._rest, self._ratio, self._direction = -math.inf, REST / 2, WIDE, 0
+        self._wake_at, self._rest, self._ratio = -math.inf, REST / 2, WIDE
+        self._direction, self._is_between = 0, False
         self._levels.clear()
