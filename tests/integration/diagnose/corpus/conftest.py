@@ -81,6 +81,8 @@ class Corpus:
         """An engine of a database on a real PostgreSQL, likewise, with current statistics."""
         engine = self._filled(self._request.getfixturevalue("postgres_database"), base, fill)
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            # Else what was filled in may be counted after ANALYZE, as changes since then.
+            connection.exec_driver_sql("SELECT pg_stat_force_next_flush()")
             connection.exec_driver_sql("ANALYZE")
         return engine
 
