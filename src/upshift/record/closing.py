@@ -187,8 +187,10 @@ class Closing:
             self._settle(tally)
         is_long = seconds > tally.limit
         is_kept = is_long or random() < self._sample_rate  # noqa: S311 - sampling, not secrets
-        is_taken = statements or is_long or self._takes_all or record.is_streamed or record.is_sampled
-        if is_kept or self.completes_all:
+        completes_all = self.completes_all
+        takes_all = completes_all or self._takes_all
+        is_taken = statements or is_long or takes_all or record.is_streamed or record.is_sampled
+        if is_kept or completes_all:
             complete(record)
         elif is_taken:
             let_go(record)
@@ -197,7 +199,7 @@ class Closing:
             return
         if is_kept:
             self._keeper.keep(record)
-        if is_taken or self.completes_all:
+        if is_taken:
             self._backlog.add(record)
 
     def hand_over(self, record: Record) -> None:
